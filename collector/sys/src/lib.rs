@@ -1,1 +1,44 @@
-//! (room under construction)
+//! The only unsafe code of the project: system calls that no safe crate wraps.
+//!
+//! In: borrowed descriptors and buffers of ours. Out: bytes and `io::Error`s. It knows neither audit nor netlink
+//! messages, and everything that rustix wraps safely (poll, eventfd, socket options, prctl) is only passed on.
+//!
+//! | call | why it is here |
+//! |---|---|
+//! | `recvmmsg(2)` | rustix has no wrapper; one call takes up to a whole batch of datagrams |
+//! | `sched_setscheduler(2)` | rustix has no wrapper |
+
+mod batch;
+mod schedule;
+
+use std::io;
+use std::os::fd::AsFd;
+
+pub use batch::{Datagram, RecvBatch};
+pub use schedule::{MAX_PRIORITY, set_realtime};
+
+/// Sets the receive buffer of a socket beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`, socket(7)) and returns what
+/// the kernel then accounts, in bytes (it doubles the figure that it is given).
+///
+/// Without CAP_NET_ADMIN the ordinary `SO_RCVBUF` is used, which the kernel clips in silence: look at the result.
+///
+/// # Errors
+/// What the kernel says when neither option can be set or read.
+pub fn set_receive_buffer(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(fd, bytes).is_err() {
+        rustix::net::sockopt::set_socket_recv_buffer_size(fd, bytes)?;
+    }
+    Ok(rustix::net::sockopt::socket_recv_buffer_size(fd)?)
+}
+
+/// Asks the kernel to kill the calling process with `SIGKILL` when the thread that made it ends (`PR_SET_PDEATHSIG`,
+/// prctl(2)). A child that calls this should look afterwards whether its parent is still there.
+///
+/// # Errors
+/// What the kernel says; none is known for a valid signal.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        rustix::process::Signal::KILL,
+    ))?)
+}
