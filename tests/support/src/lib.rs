@@ -1,1 +1,19 @@
-//! (room under construction)
+//! What the end-to-end tests stand on: a world for one test (folders, configuration, daemon, Docker, audit state), a program that
+//! attacks from inside a container (`attacker/`), and peers that play Discord and Telegram.
+//!
+//! All of this is test code. A helper that cannot do its work panics and says what it tried: that is how a test fails.
+#![allow(clippy::panic, reason = "a panic is how a test fails")]
+
+pub mod docker;
+pub mod image;
+pub mod kernel;
+pub mod load;
+pub mod process;
+pub mod wait;
+pub mod world;
+
+pub use docker::{Container, Docker};
+pub use process::Output;
+pub use rustix::process::Signal;
+pub use wait::{eventually, within};
+pub use world::World;
