@@ -273,7 +273,7 @@ impl World {
         let copy = log
             .try_clone()
             .unwrap_or_else(|e| panic!("cannot share the log: {e}"));
-        let mut command = Command::new(&self.binary);
+        let mut command = self.command();
         command.arg("run").arg("--config").arg(self.config_file());
         for profile in &self.profiles {
             command.args(["--profile", profile]);
@@ -328,13 +328,24 @@ impl World {
 
     /// Runs `syscall-monitor` with this world's configuration.
     pub fn cli(&self, args: &[&str]) -> Output {
+        run(self.command().args(args), CLI_LIMIT)
+    }
+
+    /// The program with this world's configuration, and without what the machine's own environment could tell it.
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        run(
-            command
-                .args(args)
-                .env("SYSCALL_MONITOR_CONFIG", self.config_file()),
-            CLI_LIMIT,
-        )
+        command
+            .env("SYSCALL_MONITOR_CONFIG", self.config_file())
+            .env("HOME", self.dir());
+        for name in [
+            "DISCORD_WEBHOOK",
+            "TELEGRAM_BOT_TOKEN",
+            "TELEGRAM_CHAT_ID",
+            "SUDO_USER",
+        ] {
+            command.env_remove(name);
+        }
+        command
     }
 
     /// `status --output json`; also when its exit status says that something is wrong.
