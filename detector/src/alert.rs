@@ -40,17 +40,25 @@ impl fmt::Display for Severity {
 
 /// Not a severity.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0:?} is not a severity; the severities are informational, low, medium, high and critical")]
+#[error(
+    "{0:?} is not a severity; the severities are informational, low, medium, high and critical"
+)]
 pub struct SeverityError(String);
 
 impl FromStr for Severity {
     type Err = SeverityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical]
-            .into_iter()
-            .find(|s| s.name().eq_ignore_ascii_case(text))
-            .ok_or_else(|| SeverityError(text.to_owned()))
+        [
+            Self::Informational,
+            Self::Low,
+            Self::Medium,
+            Self::High,
+            Self::Critical,
+        ]
+        .into_iter()
+        .find(|s| s.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| SeverityError(text.to_owned()))
     }
 }
 
