@@ -117,7 +117,10 @@ pub struct Container {
 impl Container {
     /// A container of which only the id is known.
     pub fn from_id(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
+        Self {
+            id: id.into(),
+            ..Self::default()
+        }
     }
 
     /// First twelve digits of the id, as Docker prints it.
@@ -132,6 +135,9 @@ impl Container {
 
     /// Value of a label.
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.labels
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }

@@ -1,0 +1,577 @@
+//! Which mounts of a container are no surprise.
+//!
+//! Declared are: what the engine itself mounts, volumes, the state and workspace of an agent, and what configuration
+//! expects. Everything else that comes from the host is undeclared, and access to it is a finding. Neither a label nor
+//! anything that a container can write decides here; a directory of the system is never declared by its destination alone.
+
+use std::sync::Arc;
+
+use crate::container::Profile;
+use crate::glob;
+use crate::mountinfo::{self, is_below};
+use crate::profile::ProfileTable;
+
+/// One mount point of a container, joined with the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPoint {
+    /// Path in the container.
+    pub destination: String,
+    /// Device.
+    pub dev: (u32, u32),
+    /// Every path on the host that leads there, most direct first; empty for overlay, proc, tmpfs of its own, …
+    pub host: Vec<String>,
+    /// May the container write?
+    pub writable: bool,
+    /// File system.
+    pub fstype: String,
+    /// Is it no surprise? True for what does not come from the host.
+    pub declared: bool,
+}
+
+/// The mount table of one container, longest destination first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountTable {
+    points: Vec<MountPoint>,
+}
+
+/// What decides over declarations.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// Destinations of agents.
+    pub profiles: &'a ProfileTable,
+    /// Globs over host source or destination, from configuration.
+    pub expected: &'a [String],
+}
+
+/// Most mount points kept of one container; a table that is longer is cut and said to be.
+const MAX_POINTS: usize = 2048;
+
+impl MountTable {
+    /// Joins the mount table of a process of the container with the host's.
+    pub fn join(container: &[mountinfo::Mount], host: &[mountinfo::Mount]) -> Self {
+        let mut points: Vec<MountPoint> = Vec::new();
+        for mount in container.iter().take(MAX_POINTS) {
+            let own = matches!(
+                mount.fstype.as_str(),
+                "proc"
+                    | "sysfs"
+                    | "cgroup"
+                    | "cgroup2"
+                    | "mqueue"
+                    | "devpts"
+                    | "overlay"
+                    | "aufs"
+                    | "securityfs"
+                    | "debugfs"
+            );
+            // The container's own proc shows nothing of the host; the host's proc or sys mounted with -v does, but it is
+            // the same instance only when the device is.
+            let host_paths = if own && mount.fstype != "proc" && mount.fstype != "sysfs" {
+                Vec::new()
+            } else {
+                mountinfo::host_paths(mount, host)
+            };
+            // Docker mounts sysfs anew for each container; it is one instance in one network namespace.
+            let host_paths = if mount.fstype == "sysfs" && mount.mount_point == "/sys" {
+                Vec::new()
+            } else {
+                host_paths
+            };
+            // A later mount on the same point covers the earlier one.
+            points.retain(|p| p.destination != mount.mount_point);
+            points.push(MountPoint {
+                destination: mount.mount_point.clone(),
+                dev: mount.dev,
+                host: host_paths,
+                writable: mount.writable(),
+                fstype: mount.fstype.clone(),
+                declared: true,
+            });
+        }
+        points.sort_by(|a, b| {
+            b.destination
+                .len()
+                .cmp(&a.destination.len())
+                .then_with(|| a.destination.cmp(&b.destination))
+        });
+        Self { points }
+    }
+
+    /// From what an engine says, while no process of the container could be read.
+    pub fn from_engine(mounts: &[crate::container::Mount]) -> Self {
+        let mut points: Vec<MountPoint> = mounts
+            .iter()
+            .take(MAX_POINTS)
+            .filter(|m| m.destination.starts_with('/') && m.kind != "tmpfs")
+            .map(|m| MountPoint {
+                destination: m.destination.clone(),
+                dev: (0, 0),
+                host: if m.source.starts_with('/') {
+                    vec![m.source.clone()]
+                } else {
+                    Vec::new()
+                },
+                writable: m.writable,
+                fstype: String::new(),
+                declared: true,
+            })
+            .collect();
+        points.sort_by(|a, b| b.destination.len().cmp(&a.destination.len()));
+        Self { points }
+    }
+
+    /// Decides again what is declared. `known` says that the engine has told the container's name, so that `profile` is final.
+    pub fn declare(
+        &mut self,
+        id: &str,
+        profile: Option<Profile>,
+        known: bool,
+        policy: &Policy<'_>,
+    ) {
+        let volumes = self.volumes(id);
+        for point in &mut self.points {
+            point.declared = point.host.is_empty()
+                || declared(point, id, profile, known, volumes.as_deref(), policy);
+        }
+    }
+
+    /// The engine's directory of volumes, told by where the container's own resolv.conf lies: `<root>/containers/<id>/resolv.conf`.
+    fn volumes(&self, id: &str) -> Option<String> {
+        self.points.iter().flat_map(|p| &p.host).find_map(|host| {
+            let (root, rest) = host.split_once("/containers/")?;
+            rest.strip_prefix(id)?.strip_prefix('/')?;
+            Some(format!("{root}/volumes"))
+        })
+    }
+
+    /// The mount that a path lies on.
+    pub fn covering(&self, path: &str) -> Option<&MountPoint> {
+        self.points.iter().find(|p| is_below(path, &p.destination))
+    }
+
+    /// Everything that comes from the host.
+    pub fn from_host(&self) -> impl Iterator<Item = &MountPoint> {
+        self.points.iter().filter(|p| !p.host.is_empty())
+    }
+
+    /// Device of the mount on exactly this point.
+    pub fn dev_of(&self, destination: &str, fstype: Option<&str>) -> Option<(u32, u32)> {
+        let point = self.points.iter().find(|p| p.destination == destination)?;
+        (point.dev != (0, 0) && fstype.is_none_or(|f| f == point.fstype)).then_some(point.dev)
+    }
+
+    /// Nothing known?
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// Path on the host, and whether that is undeclared.
+    ///
+    /// `dev` is the device of the file as the kernel recorded it. Where it contradicts the mount that the name leads to, a
+    /// symbolic link led somewhere else: then the only undeclared mount with that device answers, if there is just one.
+    pub fn host_path(&self, path: &str, dev: Option<(u32, u32)>) -> Option<(String, bool)> {
+        let point = self.covering(path)?;
+        let here = point
+            .host
+            .first()
+            .and_then(|to| mountinfo::rebase(path, &point.destination, to));
+        match dev {
+            Some(dev) if point.dev != (0, 0) && dev != point.dev => {
+                let mut others = self.from_host().filter(|p| p.dev == dev && !p.declared);
+                let other = others.next()?;
+                others
+                    .next()
+                    .is_none()
+                    .then(|| (other.host[0].clone(), true))
+            }
+            _ => here.map(|p| (p, !point.declared)),
+        }
+    }
+}
+
+fn declared(
+    point: &MountPoint,
+    id: &str,
+    profile: Option<Profile>,
+    known: bool,
+    volumes: Option<&str>,
+    policy: &Policy<'_>,
+) -> bool {
+    let to = point.destination.as_str();
+    if point.host.iter().any(|h| is_runtime_socket(h)) {
+        // The engine's socket is the host. Only a pattern that spells it out lets it pass.
+        return point
+            .host
+            .iter()
+            .any(|h| policy.expected.iter().any(|p| p == h));
+    }
+    if engine_owned(point, id) {
+        return true;
+    }
+    let expected_source = point
+        .host
+        .iter()
+        .any(|h| policy.expected.iter().any(|p| glob::matches(p, h)));
+    if expected_source {
+        return true;
+    }
+    let dangerous = point.host.iter().any(|h| is_system(h));
+    // Below the directory of volumes, and really there: a volume that binds another directory shows that one first.
+    if let Some(volumes) = volumes
+        && point
+            .host
+            .first()
+            .is_some_and(|h| is_below(h, volumes) && h != volumes)
+    {
+        return true;
+    }
+    if dangerous {
+        return !point.writable && is_public(&point.host);
+    }
+    if policy.expected.iter().any(|p| glob::matches(p, to)) {
+        return true;
+    }
+    let agent = profile.is_some() || !known;
+    agent && policy.profiles.is_state(profile, to)
+}
+
+/// What engines mount by themselves: name resolution, the init program, shared memory, Kubernetes' own files.
+fn engine_owned(point: &MountPoint, id: &str) -> bool {
+    let to = point.destination.as_str();
+    point.host.iter().any(|host| {
+        let name = host.rsplit('/').next().unwrap_or_default();
+        let of_this = host.split('/').any(|c| c == id);
+        match to {
+            "/etc/resolv.conf" | "/etc/hosts" | "/etc/hostname" | "/run/.containerenv" => {
+                of_this && name == to.rsplit('/').next().unwrap_or_default()
+                    || (to == "/etc/hosts"
+                        && host.starts_with("/var/lib/kubelet/pods/")
+                        && name == "etc-hosts")
+            }
+            "/sbin/docker-init" | "/dev/init" | "/run/podman-init" => {
+                !point.writable
+                    && matches!(name, "docker-init" | "tini" | "tini-static" | "catatonit")
+            }
+            "/dev/shm" => of_this && name == "shm",
+            // With a user namespace runc binds the host's nodes, since it may not make its own.
+            "/dev/null" | "/dev/zero" | "/dev/full" | "/dev/random" | "/dev/urandom"
+            | "/dev/tty" => host == to,
+            // Devices that `--device` or runc's masking put there lie on the host's devtmpfs: no file, and a rule of its own.
+            _ => of_this && (is_below(to, "/run/secrets") || is_below(to, "/var/run/secrets")),
+        }
+    })
+}
+
+/// Sockets that give away the host.
+pub fn is_runtime_socket(host: &str) -> bool {
+    let name = host.rsplit('/').next().unwrap_or_default();
+    matches!(
+        name,
+        "docker.sock"
+            | "containerd.sock"
+            | "podman.sock"
+            | "crio.sock"
+            | "buildkitd.sock"
+            | "dockershim.sock"
+            | "cri-dockerd.sock"
+    )
+}
+
+/// Files and directories of the system, and homes as a whole. An agent's state never lies there; somebody who mounts one
+/// of them at an agent's destination gives the agent the host.
+pub fn is_system(host: &str) -> bool {
+    const BELOW: [&str; 22] = [
+        "/etc",
+        "/boot",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run",
+        "/var/run",
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/var/spool",
+        "/var/log",
+        "/var/lib/docker",
+        "/var/lib/containerd",
+        "/var/lib/containers",
+        "/var/lib/kubelet",
+        "/var/lib/systemd",
+        "/var/lib/dpkg",
+    ];
+    const EXACT: [&str; 12] = [
+        "/", "/home", "/root", "/var", "/var/lib", "/opt", "/srv", "/mnt", "/media", "/tmp",
+        "/data", "/var/tmp",
+    ];
+    const SECRET: [&str; 6] = [".ssh", ".gnupg", ".aws", ".kube", ".docker", ".azure"];
+    let home = host
+        .strip_prefix("/home/")
+        .is_some_and(|rest| !rest.contains('/'));
+    BELOW.iter().any(|s| is_below(host, s))
+        || EXACT.contains(&host)
+        || home
+        || host.split('/').any(|c| SECRET.contains(&c))
+}
+
+/// What anybody may read and compose files mount read-only all the time: time zones, certificates, graphics libraries.
+fn is_public(host: &[String]) -> bool {
+    const BELOW: [&str; 6] = [
+        "/etc/localtime",
+        "/etc/timezone",
+        "/usr/share/zoneinfo",
+        "/etc/ssl/certs",
+        "/usr/share/ca-certificates",
+        "/usr/local/share/ca-certificates",
+    ];
+    host.iter().all(|h| {
+        let name = h.rsplit('/').next().unwrap_or_default();
+        BELOW.iter().any(|s| is_below(h, s))
+            || (is_below(h, "/usr")
+                && (name.contains("nvidia")
+                    || name.starts_with("libcuda")
+                    || name.starts_with("libnv")))
+    })
+}
+
+/// The table of a container behind an `Arc`, as the registry keeps it.
+pub type SharedTable = Arc<MountTable>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "b5e6a1837b51f7172a77a100907607827068fb9065ee94c38aabf1dc9eca8a06";
+
+    fn table(lines: &str) -> MountTable {
+        let host = mountinfo::parse(b"27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc rw\n23 27 0:22 / /sys rw - sysfs sysfs rw\n");
+        let base = format!(
+            "72 48 0:39 / / rw - overlay overlay rw\n73 72 0:42 / /proc rw - proc proc rw\n76 72 0:45 / /sys ro - sysfs sysfs ro\n\
+             90 72 254:0 /var/lib/docker/containers/{ID}/resolv.conf /etc/resolv.conf rw - ext4 /dev/vda rw\n\
+             91 72 254:0 /usr/bin/tini-static /sbin/docker-init ro - ext4 /dev/vda rw\n{lines}"
+        );
+        MountTable::join(&mountinfo::parse(base.as_bytes()), &host)
+    }
+
+    fn undeclared(
+        lines: &str,
+        profile: Option<Profile>,
+        known: bool,
+        expected: &[&str],
+    ) -> Vec<String> {
+        let expected: Vec<String> = expected.iter().map(|s| (*s).to_owned()).collect();
+        let mut table = table(lines);
+        table.declare(
+            ID,
+            profile,
+            known,
+            &Policy {
+                profiles: &ProfileTable::builtin(),
+                expected: &expected,
+            },
+        );
+        table
+            .from_host()
+            .filter(|p| !p.declared)
+            .map(|p| p.destination.clone())
+            .collect()
+    }
+
+    fn bind(source: &str, destination: &str) -> String {
+        format!("95 72 254:0 {source} {destination} rw - ext4 /dev/vda rw\n")
+    }
+
+    #[test]
+    fn what_docker_mounts_by_itself_is_declared() {
+        assert!(undeclared("", None, true, &[]).is_empty());
+        assert!(
+            undeclared(
+                &bind(
+                    &format!("/var/lib/docker/containers/{ID}/hosts"),
+                    "/etc/hosts"
+                ),
+                None,
+                true,
+                &[]
+            )
+            .is_empty()
+        );
+        // Another container's file, or another file under that name, is not.
+        let other = ID.replace('b', "c");
+        assert_eq!(
+            undeclared(
+                &bind(
+                    &format!("/var/lib/docker/containers/{other}/hosts"),
+                    "/etc/hosts"
+                ),
+                None,
+                true,
+                &[]
+            ),
+            ["/etc/hosts"]
+        );
+        assert_eq!(
+            undeclared(&bind("/etc/shadow", "/etc/hosts"), None, true, &[]),
+            ["/etc/hosts"]
+        );
+    }
+
+    #[test]
+    fn volumes_are_declared_unless_they_bind_something_else() {
+        assert!(
+            undeclared(
+                &bind("/var/lib/docker/volumes/data/_data", "/data"),
+                None,
+                true,
+                &[]
+            )
+            .is_empty()
+        );
+        assert_eq!(
+            undeclared(&bind("/var/lib/docker/volumes", "/data"), None, true, &[]),
+            ["/data"]
+        );
+        let host = mountinfo::parse(b"27 1 254:0 / / rw - ext4 /dev/vda rw\n43 27 254:0 /etc /var/lib/docker/volumes/v/_data rw - ext4 /dev/vda rw\n");
+        let lines = format!(
+            "90 72 254:0 /var/lib/docker/containers/{ID}/resolv.conf /etc/resolv.conf rw - ext4 /dev/vda rw\n9 1 254:0 /etc /data rw - ext4 /dev/vda rw\n"
+        );
+        let mut table = MountTable::join(&mountinfo::parse(lines.as_bytes()), &host);
+        table.declare(
+            ID,
+            None,
+            true,
+            &Policy {
+                profiles: &ProfileTable::builtin(),
+                expected: &[],
+            },
+        );
+        assert!(!table.covering("/data/x").unwrap().declared);
+    }
+
+    #[test]
+    fn state_of_an_agent_is_declared_for_an_agent_only() {
+        let state = bind("/home/me/.openclaw", "/home/node/.openclaw")
+            + &bind("/srv/ws", "/home/node/.openclaw/workspace");
+        assert!(undeclared(&state, Some(Profile::Openclaw), true, &[]).is_empty());
+        assert!(
+            undeclared(&state, None, false, &[]).is_empty(),
+            "the engine has not answered yet"
+        );
+        assert_eq!(undeclared(&state, None, true, &[]).len(), 2);
+        assert!(
+            undeclared(
+                &bind("/root/.openclaw", "/home/node/.openclaw"),
+                Some(Profile::Openclaw),
+                true,
+                &[]
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_system_directory_is_never_state() {
+        for source in [
+            "/",
+            "/etc",
+            "/root",
+            "/home/me",
+            "/home",
+            "/root/.ssh",
+            "/var/lib/docker",
+            "/proc",
+            "/var/spool/cron",
+        ] {
+            let got = undeclared(
+                &bind(source, "/home/node/.openclaw"),
+                Some(Profile::Openclaw),
+                true,
+                &["/home/node/*"],
+            );
+            assert_eq!(got, ["/home/node/.openclaw"], "{source}");
+        }
+    }
+
+    #[test]
+    fn the_engines_socket_needs_to_be_spelled_out() {
+        let socket = bind("/run/docker.sock", "/var/run/docker.sock");
+        assert_eq!(
+            undeclared(&socket, Some(Profile::Openclaw), true, &["*", "/run/*"]).len(),
+            1
+        );
+        assert!(
+            undeclared(
+                &socket,
+                Some(Profile::Openclaw),
+                true,
+                &["/run/docker.sock"]
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn configuration_expects_by_source_or_destination() {
+        assert!(undeclared(&bind("/srv/models", "/models"), None, true, &["/srv/*"]).is_empty());
+        assert!(undeclared(&bind("/srv/models", "/models"), None, true, &["/models"]).is_empty());
+        assert_eq!(
+            undeclared(&bind("/srv/models", "/models"), None, true, &[]),
+            ["/models"]
+        );
+    }
+
+    #[test]
+    fn time_zones_are_public_when_read_only() {
+        let line = |options| {
+            format!("95 72 254:0 /etc/localtime /etc/localtime {options} - ext4 /dev/vda rw\n")
+        };
+        assert!(undeclared(&line("ro"), None, true, &[]).is_empty());
+        assert_eq!(undeclared(&line("rw"), None, true, &[]).len(), 1);
+    }
+
+    #[test]
+    fn host_paths_end_at_mounts_of_the_container() {
+        let mut t = table(&bind("/srv/x", "/data"));
+        t.declare(
+            ID,
+            None,
+            true,
+            &Policy {
+                profiles: &ProfileTable::builtin(),
+                expected: &[],
+            },
+        );
+        assert_eq!(
+            t.host_path("/data/a/b", Some((254, 0))),
+            Some(("/srv/x/a/b".into(), true))
+        );
+        assert_eq!(t.host_path("/proc/1/environ", Some((0, 42))), None);
+        assert_eq!(t.host_path("/bin/sh", Some((0, 39))), None);
+        assert_eq!(
+            t.host_path("/link", Some((254, 0))),
+            Some(("/srv/x".into(), true)),
+            "a link that led to the host"
+        );
+        assert_eq!(
+            (t.dev_of("/", None), t.dev_of("/proc", Some("proc"))),
+            (Some((0, 39)), Some((0, 42)))
+        );
+    }
+
+    #[test]
+    fn the_hosts_own_proc_is_undeclared() {
+        assert_eq!(
+            undeclared(
+                "96 72 0:21 / /host/proc rw - proc proc rw\n",
+                None,
+                true,
+                &["/host/*"]
+            ),
+            ["/host/proc"]
+        );
+    }
+}
