@@ -1,0 +1,257 @@
+#!/usr/bin/env bash
+# All tests: unit and property tests, then those that need the real kernel and a real Docker engine. See --help.
+set -euo pipefail
+
+LIB=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lib
+# shellcheck source=scripts/lib/common.sh
+source "$LIB/common.sh"
+# shellcheck source=scripts/lib/audit.sh
+source "$LIB/audit.sh"
+
+LOCK=/run/lock/syscall-monitor-test.lock
+LABEL=syscall-monitor.test
+# What the tests need of Debian, and the command or file that shows that it is there.
+NEEDS=(auditctl:auditd dockerd:docker.io docker:docker.io /bin/busybox:busybox-static jq:jq cc:gcc flock:util-linux)
+TARGET_TRIPLE=x86_64-unknown-linux-gnu
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/test.sh [--long] [--only NAME]
+
+  --long        also the tests that take many minutes or install a real agent
+  --only NAME   only tests whose name contains NAME
+  --help        this text
+
+Unit and property tests run for everybody. The tests on the real kernel and Docker need root and system call audit: without
+them they are skipped, which is an error when CI=true. They take a lock that all test runs on this machine share, install what
+is missing (Debian's auditd for auditctl, docker.io, busybox-static), start a Docker engine when none runs, touch only containers
+with the label syscall-monitor.test, put the kernel's audit state back, and stop what they started.
+TEXT
+}
+
+LONG=0
+ONLY=''
+while (($#)); do
+    case $1 in
+        --long) LONG=1 ;;
+        --only)
+            (($# >= 2)) || { usage >&2; exit 2; }
+            ONLY=$2
+            shift
+            ;;
+        -h | --help) usage; exit 0 ;;
+        *) printf 'unknown option: %s\n\n' "$1" >&2; usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPO/target}
+cd "$REPO"
+
+# --- tests for everybody ---------------------------------------------------------------------------------------------
+
+cargo_() { as_builder env CARGO_TARGET_DIR="$CARGO_TARGET_DIR" cargo "$@"; }
+
+unit_tests() {
+    step "Unit and property tests"
+    cargo_ test --locked --workspace --all-targets -- ${ONLY:+"$ONLY"}
+    [[ -n $ONLY ]] || cargo_ test --locked --workspace --doc
+}
+
+# --- tests on the kernel ---------------------------------------------------------------------------------------------
+
+# Says in one line why the kernel's tests cannot run, or nothing.
+obstacle() {
+    if [[ $EUID -ne 0 ]]; then
+        echo "this is not root (try: sudo $0)"
+    elif [[ $(uname -m) != x86_64 ]]; then
+        echo "the attacker of the tests is built for x86_64 only"
+    elif ! auditctl -s >/dev/null 2>&1; then
+        echo "the kernel's audit cannot be reached (a container, or a kernel without CONFIG_AUDIT)"
+    elif auditctl -s | grep -qx 'enabled 2'; then
+        echo "audit is locked until the next boot (enabled 2)"
+    elif audit_owner >/dev/null; then
+        echo "$(cat "/proc/$(audit_owner)/comm") (pid $(audit_owner)) owns the audit stream; stop it first"
+    fi
+}
+
+install_needs() {
+    local pair
+    local -a missing=()
+    for pair in "${NEEDS[@]}"; do
+        if ! have "${pair%%:*}"; then missing+=("${pair#*:}"); fi
+    done
+    [[ -e /usr/lib/x86_64-linux-gnu/libc.a ]] || missing+=(libc6-dev)
+    ((${#missing[@]})) || return 0
+    have apt-get || die "missing: ${missing[*]} (Debian's names), and there is no apt-get here"
+    note "installing ${missing[*]}"
+    install_packages "${missing[@]}" 3>/dev/null
+}
+
+WORK=''
+DOCKERD_PID=''
+
+# Everything that this run changed, undone; also after a failure and Ctrl-C.
+clean_up() {
+    local status=$?
+    trap - EXIT
+    # One step that fails must not keep the others from being done.
+    set +e
+    # Ctrl-C again must not stop half-way.
+    trap '' INT TERM
+    [[ -n $WORK ]] || exit "$status"
+    end_daemons
+    remove_containers
+    audit_restore "$WORK/audit-before"
+    stop_dockerd
+    rm -rf "$WORK"
+    exit "$status"
+}
+
+# A test that was killed leaves its daemon behind: end what runs our build's program.
+end_daemons() {
+    local exe pid signal
+    for signal in CONT TERM KILL; do
+        for exe in /proc/[0-9]*/exe; do
+            [[ $(readlink "$exe" 2>/dev/null) == "$CARGO_TARGET_DIR"/debug/syscall-monitor* ]] || continue
+            pid=${exe#/proc/}
+            pid=${pid%/exe}
+            kill -s "$signal" "$pid" 2>/dev/null || true
+            [[ $signal != TERM ]] || timeout 15 tail --pid="$pid" -f /dev/null || true
+        done
+    done
+}
+
+remove_containers() {
+    local id
+    docker ps -aq --no-trunc --filter "label=$LABEL=e2e" 2>/dev/null | while read -r id; do
+        thaw "$id"
+        docker unpause "$id" >/dev/null 2>&1 || true
+        timeout 30 docker rm -f -v "$id" >/dev/null 2>&1 || warn "could not remove the test container $id"
+    done
+    docker image ls -q --filter "label=$LABEL=e2e" 2>/dev/null | sort -u | xargs -r docker image rm -f >/dev/null 2>&1 || true
+}
+
+# What the monitor froze without Docker's knowledge, `docker rm` would wait for.
+thaw() {
+    local dir
+    while IFS= read -r -d '' dir; do
+        [[ ! -e $dir/cgroup.freeze ]] || echo 0 >"$dir/cgroup.freeze"
+        [[ ! -e $dir/freezer.state ]] || echo THAWED >"$dir/freezer.state"
+    done < <(find /sys/fs/cgroup -maxdepth 5 -type d -name "*$1*" -print0 2>/dev/null)
+}
+
+# Uses the engine that runs; else starts one, without packet filtering where the kernel has none.
+start_dockerd() {
+    if timeout 10 docker version >/dev/null 2>&1; then
+        note "Docker engine $(docker version --format '{{.Server.Version}}') runs already"
+        return
+    fi
+    local -a options
+    local attempt
+    for attempt in plain bare; do
+        options=()
+        [[ $attempt == plain ]] || options=(--iptables=false --ip6tables=false)
+        setsid dockerd "${options[@]}" >"$WORK/dockerd.log" 2>&1 9>&- </dev/null &
+        DOCKERD_PID=$!
+        if await_dockerd; then
+            note "started a Docker engine${options[*]:+ (${options[*]})}"
+            return
+        fi
+        stop_dockerd
+    done
+    tail -n 15 "$WORK/dockerd.log" >&2
+    die "the Docker engine does not start; its last words are above"
+}
+
+await_dockerd() {
+    local waited
+    for ((waited = 0; waited < 150; waited++)); do
+        ! timeout 5 docker version >/dev/null 2>&1 || return 0
+        kill -0 "$DOCKERD_PID" 2>/dev/null || return 1
+        sleep 0.2
+    done
+    return 1
+}
+
+stop_dockerd() {
+    [[ -n $DOCKERD_PID ]] || return 0
+    kill -TERM "$DOCKERD_PID" 2>/dev/null || true
+    timeout 30 tail --pid="$DOCKERD_PID" -f /dev/null || kill -KILL "$DOCKERD_PID" 2>/dev/null || true
+    DOCKERD_PID=''
+}
+
+# Built apart: linked statically, so that it runs in an image that holds only busybox.
+build_attacker() {
+    local target=$CARGO_TARGET_DIR/attacker folder
+    folder=$target/$TARGET_TRIPLE/debug
+    as_builder env RUSTFLAGS='-C target-feature=+crt-static' \
+        cargo build --locked -p attacker --target "$TARGET_TRIPLE" --target-dir "$target"
+    as_builder cc -O1 -static -o "$folder/attacker-mount-setattr" tests/support/attacker/mount_setattr.c
+    export SYSCALL_MONITOR_ATTACKER=$folder
+}
+
+# Packages with tests that ask whether they may use the kernel, the end-to-end tests last.
+kernel_packages() {
+    local manifest folder
+    for manifest in */Cargo.toml */*/Cargo.toml; do
+        folder=$(dirname "$manifest")
+        [[ $folder != target* ]] || continue
+        ! grep -rqE --include='*.rs' 'SYSCALL_MONITOR_KERNEL_TESTS|kernel::wanted' "$folder/src" "$folder/tests" 2>/dev/null ||
+            sed -n 's/^name = "\(.*\)"/\1/p' "$manifest" | head -n1
+    done
+    echo syscall-monitor
+}
+
+# Compiled by the owner of the build, run by root one after the other: there is one kernel.
+kernel_tests() {
+    step "Tests on the kernel and Docker"
+    local -a packages=() programs
+    local package program folder
+    for package in $(kernel_packages); do packages+=(-p "$package"); done
+    build_attacker
+    cargo_ test --locked "${packages[@]}" --no-run --message-format=json 2>"$WORK/build.log" >"$WORK/build.json" ||
+        { cat "$WORK/build.log" >&2; die "the tests do not compile"; }
+    mapfile -t programs < <(jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable != null)
+        | "\(.manifest_path)\t\(.executable)"' "$WORK/build.json")
+    export SYSCALL_MONITOR_KERNEL_TESTS=1 SYSCALL_MONITOR_TEST_LOCK_HELD=1
+    ((!LONG)) || export SYSCALL_MONITOR_LONG_TESTS=1
+    local -a failed=()
+    for program in "${programs[@]}"; do
+        folder=$(dirname "${program%%$'\t'*}")
+        program=${program#*$'\t'}
+        note "$(basename "$program")"
+        (cd "$folder" && CARGO_MANIFEST_DIR=$folder "$program" --test-threads=1 ${ONLY:+"$ONLY"} 9>&-) || failed+=("$(basename "$program")")
+    done
+    ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
+}
+
+# One test run at a time uses the kernel. A caller that holds the lock already says so.
+take_lock() {
+    exec 9>"$LOCK"
+    [[ ${SYSCALL_MONITOR_TEST_LOCK_HELD:-} != 1 ]] || return 0
+    flock -n 9 || { note "another test run uses the kernel; waiting"; flock 9; }
+}
+
+main() {
+    unit_tests
+    [[ $EUID -ne 0 ]] || install_needs
+    local why
+    why=$(obstacle)
+    if [[ -n $why ]]; then
+        [[ ${CI:-} != true ]] || die "the tests on the kernel and Docker cannot run, and CI=true: $why"
+        step "Skipped: the tests on the kernel and Docker. $why"
+        return
+    fi
+    take_lock
+    WORK=$(mktemp -d)
+    audit_save "$WORK/audit-before"
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    start_dockerd
+    kernel_tests
+    step "All tests passed"
+}
+
+main
