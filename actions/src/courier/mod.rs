@@ -1,0 +1,267 @@
+//! The courier: a process without rights that talks to Docker and to networks for the sensor.
+//!
+//! Threads and tasks. One task reads the sensor's requests, one writes the answers, one follows the engine. Each request is
+//! a task of its own with a time limit, at most [`CourierOptions::tasks`] at once; a request over that number waits, and
+//! while it waits no further one is read, so the sensor's bounded channel fills and its `try_send` says so. Nothing is
+//! ever answered twice, and everything is answered once: a task that runs into its limit answers with that.
+
+pub mod hook;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use enricher::docker::{DockerOptions, DockerUpdate};
+use futures_util::FutureExt;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::docker::{Engine, PauseFailure};
+use crate::notify::{Notifier, Outcome};
+use wire::{FromCourier, HookResult, ReleaseReport, ToCourier};
+
+/// Settings.
+#[derive(Clone)]
+pub struct CourierOptions {
+    /// Docker's socket, `/var/run/docker.sock`.
+    pub docker_socket: String,
+    /// Follow the engine and send its news.
+    pub watch_docker: bool,
+    /// Channels by name of the destination.
+    pub destinations: BTreeMap<String, Arc<dyn Notifier>>,
+    /// Command of the trust hook, without a shell; empty: none.
+    pub trust_hook: Vec<String>,
+    /// Time limit of one call to Docker.
+    pub docker_limit: Duration,
+    /// Time limit of a whole action (pause, release).
+    pub action_limit: Duration,
+    /// Time limit of a delivery.
+    pub delivery_limit: Duration,
+    /// Time limit of the trust hook.
+    pub hook_limit: Duration,
+    /// Requests that run at once.
+    pub tasks: usize,
+}
+
+impl Default for CourierOptions {
+    fn default() -> Self {
+        Self {
+            docker_socket: "/var/run/docker.sock".to_owned(),
+            watch_docker: true,
+            destinations: BTreeMap::new(),
+            trust_hook: Vec::new(),
+            docker_limit: Duration::from_secs(5),
+            action_limit: Duration::from_secs(30),
+            // Two requests of the channel's own limit (the form, and the shortest form), and a little.
+            delivery_limit: crate::notify::LIMIT * 2 + Duration::from_secs(2),
+            hook_limit: Duration::from_secs(30),
+            tasks: 64,
+        }
+    }
+}
+
+impl std::fmt::Debug for CourierOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CourierOptions")
+            .field("docker_socket", &self.docker_socket)
+            .field("destinations", &self.destinations.keys())
+            .field("trust_hook", &self.trust_hook)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Serves the sensor until it says `Shutdown` or its end of the stream is closed.
+///
+/// # Errors
+/// What the stream says; a frame that cannot be read.
+pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> {
+    let (mut input, mut output) = stream.into_split();
+    let (answers, mut to_send) = mpsc::channel::<FromCourier>(256);
+    let writer = tokio::spawn(async move {
+        while let Some(answer) = to_send.recv().await {
+            wire::write(&mut output, &answer).await?;
+        }
+        io::Result::Ok(())
+    });
+    let watch = options
+        .watch_docker
+        .then(|| tokio::spawn(follow(options.docker_socket.clone(), answers.clone())));
+    let tracker = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(options.tasks.max(1)));
+    let options = Arc::new(options);
+    let end = loop {
+        let request = match wire::read::<ToCourier>(&mut input).await {
+            Ok(Some(ToCourier::Shutdown) | None) => break Ok(()),
+            Ok(Some(request)) => request,
+            Err(error) => break Err(error),
+        };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break Ok(());
+        };
+        let (options, answers) = (options.clone(), answers.clone());
+        tracker.spawn(async move {
+            let _slot = slot;
+            // A panic in one request is that request's failure.
+            if let Some(answer) = serve(request, &options).await {
+                // The sensor is gone: so are we, in a moment.
+                let _ = answers.send(answer).await;
+            }
+        });
+    };
+    tracker.close();
+    let _ = tokio::time::timeout(options.delivery_limit, tracker.wait()).await;
+    if let Some(watch) = watch {
+        watch.abort();
+        let _ = watch.await;
+    }
+    drop(answers);
+    match writer.await {
+        Ok(written) => end.and(written),
+        Err(error) => end.and(Err(io::Error::other(error))),
+    }
+}
+
+async fn follow(socket: String, answers: mpsc::Sender<FromCourier>) {
+    let (news, mut read) = mpsc::channel::<DockerUpdate>(64);
+    let watch = tokio::spawn(enricher::docker::watch(
+        DockerOptions {
+            socket: socket.into(),
+            ..DockerOptions::default()
+        },
+        news,
+    ));
+    while let Some(update) = read.recv().await {
+        if answers
+            .send(FromCourier::Docker {
+                update: Box::new(update),
+            })
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    watch.abort();
+}
+
+/// One request, one answer (none for `Shutdown`).
+async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCourier> {
+    Some(match request {
+        ToCourier::Deliver {
+            queue_id,
+            destination,
+            message,
+            repeat,
+        } => {
+            let outcome = match options.destinations.get(&destination) {
+                None => Outcome::Refused {
+                    permanent: true,
+                    channel: true,
+                    why: format!(
+                        "the courier has no channel {destination:?}; restart the daemon after a change of the configuration"
+                    ),
+                    retry_after_ms: None,
+                },
+                Some(channel) => {
+                    let delivery = std::panic::AssertUnwindSafe(channel.deliver(&message, repeat))
+                        .catch_unwind();
+                    match tokio::time::timeout(options.delivery_limit, delivery).await {
+                        Ok(Ok(outcome)) => outcome,
+                        Ok(Err(_)) => Outcome::Unknown {
+                            why: "the channel failed while it sent".into(),
+                        },
+                        Err(_) => Outcome::Unknown {
+                            why: "no answer in time".into(),
+                        },
+                    }
+                }
+            };
+            FromCourier::Delivered { queue_id, outcome }
+        }
+        ToCourier::Pause {
+            container_id,
+            handover,
+        } => {
+            let result = act(options, async |engine: Engine| {
+                engine.pause(&container_id).await
+            })
+            .await;
+            if let Err(failure) = &result {
+                tracing::warn!(container = %container_id, ?handover, %failure, "Docker did not pause a container");
+            }
+            FromCourier::Paused {
+                container_id,
+                result,
+            }
+        }
+        ToCourier::DisableRestart { container_id } => {
+            let result = act(options, async |engine: Engine| {
+                engine.disable_restart(&container_id).await
+            })
+            .await;
+            FromCourier::RestartDisabled {
+                container_id,
+                result: result.map_err(|e| e.to_string()),
+            }
+        }
+        ToCourier::Release { quarantine } => {
+            let report = act(options, async |engine: Engine| {
+                Ok(engine.release(&quarantine).await)
+            })
+            .await;
+            let report = report.unwrap_or_else(|failure| ReleaseReport {
+                said: vec![failure.to_string()],
+                complete: false,
+                gone: false,
+            });
+            FromCourier::Released {
+                key: quarantine.key(),
+                container_id: quarantine.container_id.clone(),
+                report,
+            }
+        }
+        ToCourier::Inspect { container_id } => {
+            let result = act(options, async |engine: Engine| {
+                engine.inspect(&container_id).await
+            })
+            .await;
+            FromCourier::Inspected {
+                container_id,
+                result: result.map(Box::new).map_err(|e| e.to_string()),
+            }
+        }
+        ToCourier::TrustHook { change } => {
+            let result = if options.trust_hook.is_empty() {
+                HookResult {
+                    exit: None,
+                    base_score: None,
+                    why: Some("no trust hook is configured".into()),
+                }
+            } else {
+                hook::run(&options.trust_hook, &change, options.hook_limit).await
+            };
+            FromCourier::TrustHooked {
+                agent: change.agent.clone(),
+                result,
+            }
+        }
+        ToCourier::Shutdown => return None,
+    })
+}
+
+/// One action with Docker within its limit, over a connection of its own: the engine may have been started anew since.
+async fn act<T>(
+    options: &CourierOptions,
+    action: impl AsyncFnOnce(Engine) -> Result<T, PauseFailure>,
+) -> Result<T, PauseFailure> {
+    let engine = Engine::connect(&options.docker_socket, options.docker_limit)?;
+    match tokio::time::timeout(options.action_limit, action(engine)).await {
+        Ok(result) => result,
+        Err(_) => Err(PauseFailure::TimedOut {
+            what: "the whole action".into(),
+        }),
+    }
+}
