@@ -4,6 +4,7 @@
 //! and no allocation a record. Nothing is decoded here: `decode` reads the bodies when somebody asks.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,7 +28,11 @@ pub struct EventId {
 impl EventId {
     /// The event of this machine with that time stamp and serial number.
     pub fn local(millis: u64, serial: u32) -> Self {
-        Self { millis, serial, node: None }
+        Self {
+            millis,
+            serial,
+            node: None,
+        }
     }
 }
 
@@ -37,7 +42,13 @@ impl fmt::Display for EventId {
         if let Some(node) = &self.node {
             write!(f, "{node}/")?;
         }
-        write!(f, "{}.{:03}:{}", self.millis / 1000, self.millis % 1000, self.serial)
+        write!(
+            f,
+            "{}.{:03}:{}",
+            self.millis / 1000,
+            self.millis % 1000,
+            self.serial
+        )
     }
 }
 
@@ -60,8 +71,16 @@ impl FromStr for EventId {
             if millis.len() != 3 {
                 return None;
             }
-            let millis = secs.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(millis.parse().ok()?)?;
-            Some(Self { millis, serial: serial.parse().ok()?, node })
+            let millis = secs
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(1000)?
+                .checked_add(millis.parse().ok()?)?;
+            Some(Self {
+                millis,
+                serial: serial.parse().ok()?,
+                node,
+            })
         };
         parse().ok_or_else(|| EventIdError(text.to_owned()))
     }
@@ -79,8 +98,8 @@ struct Span {
 pub struct Event {
     /// Identity.
     pub id: EventId,
-    /// Did the kernel say that nothing follows (EOE, or a type that stands alone)? `false` for an event that
-    /// a timer, an eviction or the end of the input closed.
+    /// Is it known that nothing follows (EOE, a type that stands alone, or in a log PROCTITLE)? `false` for an event of a
+    /// system call that a timer, an eviction or the end of the input closed.
     pub complete: bool,
     spans: SmallVec<[Span; 8]>,
     bytes: Vec<u8>,
@@ -89,7 +108,12 @@ pub struct Event {
 impl Event {
     /// An event without records.
     pub fn new(id: EventId) -> Self {
-        Self { id, complete: false, spans: SmallVec::new(), bytes: Vec::new() }
+        Self {
+            id,
+            complete: false,
+            spans: SmallVec::new(),
+            bytes: Vec::new(),
+        }
     }
 
     /// Adds a record: its type and what stands behind `audit(…): `.
@@ -98,15 +122,25 @@ impl Event {
             self.bytes.reserve(body.len().max(1024));
         }
         self.bytes.extend_from_slice(body);
-        self.spans.push(Span { kind: kind.0, end: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX) });
+        self.spans.push(Span {
+            kind: kind.0,
+            end: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
+        });
     }
 
     /// Every record, in the order of arrival.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> + ExactSizeIterator {
         (0..self.spans.len()).map(|i| {
-            let start = if i == 0 { 0 } else { self.spans[i - 1].end as usize };
+            let start = if i == 0 {
+                0
+            } else {
+                self.spans[i - 1].end as usize
+            };
             let span = self.spans[i];
-            Record { kind: RecordType(span.kind), body: &self.bytes[start..span.end as usize] }
+            Record {
+                kind: RecordType(span.kind),
+                body: &self.bytes[start..span.end as usize],
+            }
         })
     }
 
@@ -118,6 +152,47 @@ impl Event {
     /// Is there no record yet?
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
+    }
+
+    /// Is the same record among the last ones? Bounded, so that an event of many records costs no more than its size.
+    pub(crate) fn has_recent(&self, kind: RecordType, body: &[u8]) -> bool {
+        self.records()
+            .rev()
+            .take(128)
+            .any(|r| r.kind == kind && r.body == body)
+    }
+
+    /// The event as auditd writes it: a line `type=SYSCALL msg=audit(…): …` for each record, which ausearch reads back, and
+    /// EOE after the records of a complete system call. A line break inside of a body (only text of user space can have
+    /// one) becomes a space, as it would forge a line.
+    pub fn write_raw(&self, out: &mut Vec<u8>) {
+        let mut line = |kind: RecordType, body: &[u8]| {
+            if let Some(node) = &self.id.node {
+                out.extend_from_slice(b"node=");
+                out.extend_from_slice(&crate::text::to_bytes(node));
+                out.push(b' ');
+            }
+            let (secs, millis) = (self.id.millis / 1000, self.id.millis % 1000);
+            // Writing into a vector cannot fail.
+            let _ = write!(
+                out,
+                "type={kind} msg=audit({secs}.{millis:03}:{}): ",
+                self.id.serial
+            );
+            out.extend(
+                body.iter()
+                    .map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b }),
+            );
+            out.push(b'\n');
+        };
+        self.records().for_each(|r| line(r.kind, r.body));
+        if self.complete
+            && self
+                .records()
+                .any(|r| !r.kind.stands_alone() && !r.kind.may_stand_alone())
+        {
+            line(RecordType::EOE, b"");
+        }
     }
 
     /// Bytes held, for accounting.
@@ -132,7 +207,11 @@ mod tests {
 
     #[test]
     fn an_id_survives_text() {
-        for text in ["1795353018.414:5", "0.000:0", "web1/1795353018.004:4294967295"] {
+        for text in [
+            "1795353018.414:5",
+            "0.000:0",
+            "web1/1795353018.004:4294967295",
+        ] {
             assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
         }
         for text in ["", "5", "1.1:5", "1.001:", "x.001:1", "1.001:4294967296"] {
@@ -147,6 +226,13 @@ mod tests {
         event.push(RecordType::CWD, b"");
         event.push(RecordType::PATH, b"item=0");
         let got: Vec<_> = event.records().map(|r| (r.kind, r.body)).collect();
-        assert_eq!(got, [(RecordType::SYSCALL, &b"arch=c000003e syscall=59"[..]), (RecordType::CWD, b""), (RecordType::PATH, b"item=0")]);
+        assert_eq!(
+            got,
+            [
+                (RecordType::SYSCALL, &b"arch=c000003e syscall=59"[..]),
+                (RecordType::CWD, b""),
+                (RecordType::PATH, b"item=0")
+            ]
+        );
     }
 }
