@@ -1,0 +1,139 @@
+//! From a term to the blocks that may hold it, and from an id to its row.
+
+use std::collections::HashMap;
+
+use sled::Tree;
+
+use crate::block::{Frame, Meta};
+use crate::entry::{Field, Kind};
+use crate::error::{Result, StoreError};
+use crate::hot::Change;
+use crate::live::Seen;
+use crate::{index, keys, terms, value};
+
+/// Reads the meta of a block. `None` when it is not there.
+pub(crate) fn meta(tree: &Tree, lane: usize, number: u64) -> Result<Option<Meta>> {
+    let Some(bytes) = value::get(tree, &keys::block(keys::META, lane, number))? else {
+        return Ok(None);
+    };
+    Meta::read(&bytes)
+        .filter(|meta| meta.number == number)
+        .map(Some)
+        .ok_or_else(|| {
+            StoreError::corrupt(format!(
+                "the directory of block {number} of lane {lane} cannot be read"
+            ))
+        })
+}
+
+/// Reads a frame of a block. `None` when it is not there.
+pub(crate) fn frame(tree: &Tree, lane: usize, number: u64, frame: u16) -> Result<Option<Frame>> {
+    let Some(bytes) = value::get(tree, &keys::frame(lane, number, frame))? else {
+        return Ok(None);
+    };
+    Frame::read(&bytes).map(Some).ok_or_else(|| {
+        StoreError::corrupt(format!(
+            "frame {frame} of block {number} of lane {lane} cannot be read"
+        ))
+    })
+}
+
+/// Amendments of a block, by kind and id.
+pub(crate) type Changes = HashMap<(u8, Vec<u8>), Change>;
+
+/// Reads the amendments of a block. Damaged ones are left out; verify names them.
+pub(crate) fn changes(tree: &Tree, lane: usize, number: u64) -> Result<Changes> {
+    let prefix = keys::block(keys::AMENDMENT, lane, number);
+    let mut changes = HashMap::new();
+    for item in value::scan(tree, &prefix) {
+        let (key, bytes) = item?;
+        let Some((kind, id)) = key.get(prefix.len()..).and_then(|rest| rest.split_first()) else {
+            continue;
+        };
+        if let Some(change) = bytes.ok().and_then(|b| Change::read(&b)) {
+            changes.insert((*kind, id.to_vec()), change);
+        }
+    }
+    Ok(changes)
+}
+
+/// Reads the amendment of one row.
+pub(crate) fn change(
+    tree: &Tree,
+    lane: usize,
+    number: u64,
+    kind: Kind,
+    id: &str,
+) -> Result<Option<Change>> {
+    Ok(
+        value::get(tree, &keys::amendment(lane, number, kind as u8, id))?
+            .and_then(|b| Change::read(&b)),
+    )
+}
+
+/// Answers of the super-block indexes, remembered for one query.
+#[derive(Default)]
+pub(crate) struct Candidates {
+    known: HashMap<(usize, u64, u32), u64>,
+}
+
+impl Candidates {
+    /// May the block hold a term with this hash? What cannot be read is answered with yes.
+    pub(crate) fn may_hold(&mut self, tree: &Tree, seen: &Seen, hash: u32) -> bool {
+        if !seen.indexed {
+            return seen
+                .hashes
+                .as_ref()
+                .is_none_or(|hashes| hashes.binary_search(&hash).is_ok());
+        }
+        let super_block = seen.info.number / index::BLOCKS;
+        let bits = *self
+            .known
+            .entry((seen.lane, super_block, hash))
+            .or_insert_with(|| {
+                value::get(
+                    tree,
+                    &keys::index(seen.lane, index::part_of(hash), super_block),
+                )
+                .ok()
+                .flatten()
+                .and_then(|part| index::lookup(&part, hash))
+                .unwrap_or(u64::MAX)
+            });
+        bits & (1 << (seen.info.number % index::BLOCKS)) != 0
+    }
+}
+
+/// A row that was found.
+pub(crate) struct Found {
+    pub(crate) seen: Seen,
+    pub(crate) meta: Meta,
+    pub(crate) row: usize,
+}
+
+/// The row with this id, in the blocks given, looked at in their order. Damaged blocks are passed over.
+pub(crate) fn locate(
+    tree: &Tree,
+    blocks: Vec<Seen>,
+    kind: Kind,
+    id: &str,
+) -> Result<Option<Found>> {
+    let hash = terms::hash24(Field::Id as u8, &terms::stored(id.as_bytes()));
+    let mut candidates = Candidates::default();
+    for seen in blocks {
+        if !candidates.may_hold(tree, &seen, hash) {
+            continue;
+        }
+        let meta = match meta(tree, seen.lane, seen.info.number) {
+            Ok(Some(meta)) => meta,
+            Ok(None) | Err(StoreError::Corrupt { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let row =
+            (0..meta.rows()).find(|row| meta.kinds[*row] == kind && meta.id(*row) == id.as_bytes());
+        if let Some(row) = row {
+            return Ok(Some(Found { seen, meta, row }));
+        }
+    }
+    Ok(None)
+}

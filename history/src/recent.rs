@@ -1,0 +1,69 @@
+//! Ids that were seen last, to tell a repeat from something new without a look at the disk.
+
+use std::collections::hash_map::{HashMap, RandomState};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
+
+use crate::entry::Kind;
+
+/// Where a row lies: lane and number of the block.
+pub(crate) type Spot = (usize, u64);
+
+/// The newest ids of the kinds that share it, bounded.
+pub(crate) struct Recent {
+    /// Keyed with random numbers: nobody can make one id look like another.
+    seed: RandomState,
+    spots: HashMap<u64, Spot>,
+    order: VecDeque<u64>,
+    most: usize,
+    /// For each lane, the first block whose ids are all here.
+    floor: BTreeMap<usize, u64>,
+}
+
+impl Recent {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            seed: RandomState::new(),
+            spots: HashMap::new(),
+            order: VecDeque::new(),
+            most: most.max(1),
+            floor: BTreeMap::new(),
+        }
+    }
+
+    fn hash(&self, kind: Kind, id: &[u8]) -> u64 {
+        self.seed.hash_one((kind, id))
+    }
+
+    pub(crate) fn get(&self, kind: Kind, id: &[u8]) -> Option<Spot> {
+        self.spots.get(&self.hash(kind, id)).copied()
+    }
+
+    /// The newest.
+    pub(crate) fn insert(&mut self, kind: Kind, id: &[u8], spot: Spot) {
+        let hash = self.hash(kind, id);
+        if self.spots.insert(hash, spot).is_none() {
+            self.order.push_back(hash);
+        }
+        while self.order.len() > self.most {
+            if let Some((lane, block)) = self
+                .order
+                .pop_front()
+                .and_then(|oldest| self.spots.remove(&oldest))
+            {
+                self.raise(lane, block + 1);
+            }
+        }
+    }
+
+    /// Blocks of the lane before this one may hold ids that are not here.
+    pub(crate) fn raise(&mut self, lane: usize, block: u64) {
+        let floor = self.floor.entry(lane).or_default();
+        *floor = block.max(*floor);
+    }
+
+    /// First block of the lane whose ids are all here.
+    pub(crate) fn floor(&self, lane: usize) -> u64 {
+        self.floor.get(&lane).copied().unwrap_or(0)
+    }
+}
