@@ -35,6 +35,10 @@ pub struct RecvBatch {
     headers: Vec<libc::mmsghdr>,
 }
 
+// SAFETY: the raw pointers in `vectors` and `headers` are leftovers of the last call, point into memory that this value
+// owns, and are thrown away before they could be used again; everything else in it may be sent.
+unsafe impl Send for RecvBatch {}
+
 impl RecvBatch {
     /// Room for `slots` datagrams of at most `slot` bytes each. Both are at least 1; `slots` is at most 1024, the
     /// kernel's `UIO_MAXIOV`.

@@ -1,0 +1,42 @@
+//! What the reader counts. Every place where a record can be lost has its own counter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one reader; they only grow.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Audit records received.
+    pub records: AtomicU64,
+    /// Bytes of their payloads.
+    pub bytes: AtomicU64,
+    /// Batches handed on.
+    pub batches: AtomicU64,
+    /// Records longer than the buffer of one datagram; handed on cut.
+    pub truncated: AtomicU64,
+    /// Times that the kernel said ENOBUFS: multicast records were dropped for want of room.
+    pub enobufs: AtomicU64,
+    /// Messages of the proc connector.
+    pub connector_messages: AtomicU64,
+    /// Times that the connector overflowed or a gap in its count was seen.
+    pub connector_overruns: AtomicU64,
+    /// Connector messages missing by their count.
+    pub connector_missing: AtomicU64,
+    /// Batches dropped because the channel stayed full.
+    pub queue_dropped_batches: AtomicU64,
+    /// Records in those batches.
+    pub queue_dropped_records: AtomicU64,
+    /// Datagrams that the kernel did not send: forgeries, dropped.
+    pub foreign: AtomicU64,
+    /// Datagrams without a whole header, dropped.
+    pub malformed: AtomicU64,
+    /// Times that somebody else tried to become the owner (`AUDIT_REPLACE`). The kernel only wants to see whether the
+    /// message can be delivered; there is nothing to answer.
+    pub replace_requests: AtomicU64,
+}
+
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    if n > 0 {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+}
