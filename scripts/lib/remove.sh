@@ -102,7 +102,9 @@ uninstall() {
     done
     remove_packages
     # Also what no list names, should the list be gone.
-    for path in "${secrets[@]}" "${files[@]}" "$PROGRAM" "$UNIT_FILE" "$RULES" "$RUN_DIR"; do remove_path "$path"; done
+    while IFS= read -r path; do
+        [[ -z $path ]] || remove_path "$path"
+    done < <(printf '%s\n' "${secrets[@]}" "${files[@]}" "$PROGRAM" "$UNIT_FILE" "$RULES" "$RUN_DIR" | awk '!seen[$0]++')
     ((DRY_RUN)) || ! has_systemd || systemctl daemon-reload
     if ((PURGE)); then
         for path in "$STATE_DIR" "$CONFIG_DIR" "$LOG"; do remove_path "$path"; done

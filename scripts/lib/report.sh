@@ -152,8 +152,8 @@ report() {
     report_readers
     report_channels
     say "See what happens:  syscall-monitor alerts --follow      Undo a freeze:  syscall-monitor quarantine release NAME"
+    ((CHANGED)) || say "Nothing had to be changed."
     if [[ $state == healthy ]]; then
-        ((CHANGED)) || say "Nothing had to be changed."
         step "healthy: it watches (${PROFILES[*]})"
         return 0
     fi
