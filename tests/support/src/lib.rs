@@ -4,16 +4,22 @@
 //! All of this is test code. A helper that cannot do its work panics and says what it tried: that is how a test fails.
 #![allow(clippy::panic, reason = "a panic is how a test fails")]
 
+pub mod discord;
 pub mod docker;
 pub mod image;
 pub mod kernel;
 pub mod load;
+pub mod peer;
 pub mod process;
+pub mod telegram;
 pub mod wait;
 pub mod world;
 
+pub use discord::Discord;
 pub use docker::{Container, Docker};
+pub use peer::{Behaviour, Received};
 pub use process::Output;
 pub use rustix::process::Signal;
+pub use telegram::Telegram;
 pub use wait::{eventually, within};
 pub use world::World;
