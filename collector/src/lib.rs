@@ -7,6 +7,7 @@ pub mod assemble;
 pub mod control;
 pub mod decode;
 pub mod event;
+pub mod hz;
 pub mod live;
 pub mod logs;
 pub mod losses;
@@ -14,6 +15,7 @@ pub mod netlink;
 pub mod proc_events;
 pub mod record;
 pub mod rules;
+pub mod settings;
 pub mod status;
 pub mod text;
 

@@ -23,6 +23,7 @@ const MIN_LEN: usize = 32;
 
 /// Answer to `AUDIT_GET`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
     /// 0 off, 1 on, 2 on and locked until the next boot.
     pub enabled: u32,
