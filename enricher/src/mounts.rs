@@ -116,7 +116,7 @@ impl MountTable {
                 declared: true,
             })
             .collect();
-        points.sort_by(|a, b| b.destination.len().cmp(&a.destination.len()));
+        points.sort_by_key(|p| std::cmp::Reverse(p.destination.len()));
         Self { points }
     }
 
@@ -150,7 +150,7 @@ impl MountTable {
     }
 
     /// Everything that comes from the host.
-    pub fn from_host(&self) -> impl Iterator<Item = &MountPoint> {
+    pub fn of_host(&self) -> impl Iterator<Item = &MountPoint> {
         self.points.iter().filter(|p| !p.host.is_empty())
     }
 
@@ -177,7 +177,7 @@ impl MountTable {
             .and_then(|to| mountinfo::rebase(path, &point.destination, to));
         match dev {
             Some(dev) if point.dev != (0, 0) && dev != point.dev => {
-                let mut others = self.from_host().filter(|p| p.dev == dev && !p.declared);
+                let mut others = self.of_host().filter(|p| p.dev == dev && !p.declared);
                 let other = others.next()?;
                 others
                     .next()
@@ -375,7 +375,7 @@ mod tests {
             },
         );
         table
-            .from_host()
+            .of_host()
             .filter(|p| !p.declared)
             .map(|p| p.destination.clone())
             .collect()

@@ -146,7 +146,7 @@ impl ProfileTable {
                     container
                         .mounts
                         .iter()
-                        .any(|m| m.kind != "tmpfs" && e.state.iter().any(|s| *s == m.destination))
+                        .any(|m| m.kind != "tmpfs" && e.state.contains(&m.destination))
                 })
             })
             // `syscall-monitor.agent` alone makes it an agent; which pack fits is not known, so the newest.

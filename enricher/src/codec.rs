@@ -1,0 +1,196 @@
+//! An activity as bytes: the records as they came, and what cannot be had from them again.
+//!
+//! The form is a version byte and postcard. A reader of a later version must go on reading the earlier ones.
+
+use std::sync::Arc;
+
+use collector::{Event, RecordType};
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+
+use crate::activity::{Activity, Ancestor, Attribution, Phase};
+use crate::container::{Container, Engine, Profile};
+use crate::derive;
+
+/// Version of the form.
+const VERSION: u8 = 1;
+
+/// The bytes are no activity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Written by a later version of this program.
+    #[error(
+        "an event of form {0} cannot be read by this version, which knows forms up to {VERSION}; use the version that wrote it"
+    )]
+    Version(u8),
+    /// Not what was written.
+    #[error(
+        "an event cannot be read, its bytes are damaged ({0}); `history verify` finds out what else is"
+    )]
+    Damaged(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    event: std::borrow::Cow<'a, Event>,
+    phase: Phase,
+    entered: bool,
+    attribution: Attribution,
+    container: Option<StoredContainer>,
+    process: StoredProcess,
+    /// Item, and what differs from the records.
+    paths: Vec<StoredPath>,
+    target_container: Option<String>,
+    alerts: Vec<CompactString>,
+}
+
+/// What an event shows of its container; labels and mounts are the registry's.
+#[derive(Serialize, Deserialize)]
+struct StoredContainer {
+    id: String,
+    name: Option<String>,
+    image: Option<String>,
+    engine: Engine,
+    profile: Option<Profile>,
+    agent: Option<String>,
+    privileged: bool,
+    init_pid: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredProcess {
+    /// `None` where the records say it.
+    exe: Option<String>,
+    comm: Option<String>,
+    argv: Option<Vec<String>>,
+    user: Option<String>,
+    previous_exe: Option<String>,
+    ancestors: Vec<Ancestor>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPath {
+    item: u32,
+    path: Option<String>,
+    host_path: Option<String>,
+    undeclared: bool,
+}
+
+impl Activity {
+    /// Appends the activity's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // What the records say is not written again: an exec has its arguments, a SYSCALL record exe and comm, and a name is
+        // joined in the same way each time unless it started from a descriptor.
+        let has = |kind| self.event.record(kind).is_some();
+        let (argv, names) = (!has(RecordType::EXECVE), !has(RecordType::SYSCALL));
+        let looked_up = self
+            .syscall
+            .as_ref()
+            .is_some_and(|c| derive::dirfd(&c.name, &c.args).is_some());
+        let paths = self.paths.iter().enumerate().filter_map(|(item, now)| {
+            let path = StoredPath {
+                item: u32::try_from(item).ok()?,
+                path: looked_up.then(|| now.path.clone()),
+                host_path: now.host_path.clone(),
+                undeclared: now.undeclared,
+            };
+            (path.path.is_some() || path.host_path.is_some() || path.undeclared).then_some(path)
+        });
+        let stored = Stored {
+            event: std::borrow::Cow::Borrowed(&self.event),
+            phase: self.phase,
+            entered: self.entered,
+            attribution: self.attribution,
+            container: self.container.as_ref().map(|c| StoredContainer {
+                id: c.id.clone(),
+                name: c.name.clone(),
+                image: c.image.clone(),
+                engine: c.engine,
+                profile: c.profile,
+                agent: c.agent.clone(),
+                privileged: c.privileged,
+                init_pid: c.init_pid,
+            }),
+            process: StoredProcess {
+                exe: names.then(|| self.process.exe.clone()),
+                comm: names.then(|| self.process.comm.clone()),
+                argv: argv.then(|| self.process.argv.clone()),
+                user: self.process.user.clone(),
+                previous_exe: self.process.previous_exe.clone(),
+                ancestors: self.process.ancestors.clone(),
+            },
+            paths: paths.collect(),
+            target_container: self.target.as_ref().and_then(|t| t.container.clone()),
+            alerts: self.alerts.clone(),
+        };
+        let start = out.len();
+        out.push(VERSION);
+        if let Err(error) = postcard::to_io(&stored, &mut *out) {
+            // postcard fails on values whose length it is not told; there are none here.
+            tracing::error!(%error, "an event could not be written");
+            out.truncate(start);
+        }
+    }
+
+    /// Reads what [`Activity::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are damaged or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (version, rest) = bytes
+            .split_first()
+            .ok_or_else(|| DecodeError::Damaged("it is empty".to_owned()))?;
+        if *version != VERSION {
+            return Err(if *version > VERSION {
+                DecodeError::Version(*version)
+            } else {
+                DecodeError::Damaged("no version".to_owned())
+            });
+        }
+        let stored: Stored<'_> =
+            postcard::from_bytes(rest).map_err(|e| DecodeError::Damaged(e.to_string()))?;
+        let mut activity = derive::derive(stored.event.into_owned());
+        activity.phase = stored.phase;
+        activity.entered = stored.entered;
+        activity.attribution = stored.attribution;
+        activity.container = stored.container.map(|c| {
+            Arc::new(Container {
+                name: c.name,
+                image: c.image,
+                engine: c.engine,
+                profile: c.profile,
+                agent: c.agent,
+                privileged: c.privileged,
+                init_pid: c.init_pid,
+                ..Container::from_id(c.id)
+            })
+        });
+        let process = &mut activity.process;
+        let set = |to: &mut String, from: Option<String>| {
+            if let Some(from) = from {
+                *to = from;
+            }
+        };
+        set(&mut process.exe, stored.process.exe);
+        set(&mut process.comm, stored.process.comm);
+        if let Some(argv) = stored.process.argv {
+            process.argv = argv;
+        }
+        process.user = stored.process.user;
+        process.previous_exe = stored.process.previous_exe;
+        process.ancestors = stored.process.ancestors;
+        for path in stored.paths {
+            if let Some(to) = activity.paths.get_mut(path.item as usize) {
+                set(&mut to.path, path.path);
+                to.host_path = path.host_path;
+                to.undeclared = path.undeclared;
+            }
+        }
+        if let Some(target) = &mut activity.target {
+            target.container = stored.target_container;
+        }
+        activity.alerts = stored.alerts;
+        Ok(activity)
+    }
+}

@@ -1,0 +1,481 @@
+//! [`Enricher`]: keeps the process table and the registry of containers, and answers for each event who did it.
+
+mod actor;
+mod complete;
+mod seed;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use collector::Event;
+use collector::proc_events::{ProcEvent, ProcEventKind};
+use serde::{Deserialize, Serialize};
+
+use crate::activity::{Activity, Source};
+use crate::cgroup::Hierarchies;
+use crate::clock::Clock;
+use crate::container::Container;
+use crate::derive;
+use crate::mountinfo::Mount;
+use crate::mounts::Policy;
+use crate::procfs::Procfs;
+use crate::profile::ProfileTable;
+use crate::registry::Registry;
+use crate::runtime::{self, Runtime};
+use crate::table::{Key, Table, TableCounters, TableLimits};
+use crate::users::Passwd;
+
+/// Bounds of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most processes, dead ones that are still kept included.
+    pub processes: usize,
+    /// Most dead processes kept for records that come late.
+    pub dead: usize,
+    /// How long a dead process is kept, seconds.
+    pub dead_seconds: u64,
+    /// Most containers, those that are gone included.
+    pub containers: usize,
+    /// Most bytes of arguments kept of one program.
+    pub argv_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            processes: 262_144,
+            dead: 32_768,
+            dead_seconds: 60,
+            containers: 4096,
+            argv_bytes: 1024,
+        }
+    }
+}
+
+/// What the enricher is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// Which container is an agent.
+    pub profiles: ProfileTable,
+    /// Mounts that are no finding, globs over host source or destination.
+    pub expected_mounts: Vec<String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            proc: PathBuf::from("/proc"),
+            profiles: ProfileTable::builtin(),
+            expected_mounts: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// News about containers, for whoever keeps kernel rules or shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// A container runs, and its mounts are complete.
+    ContainerSeen {
+        /// Full id.
+        id: String,
+        /// What can be done to it.
+        runtime: Runtime,
+    },
+    /// What is declared changed, because the engine told the container's name.
+    ContainerChanged {
+        /// Full id.
+        id: String,
+        /// As it is now.
+        runtime: Runtime,
+    },
+    /// It does not run any more.
+    ContainerGone {
+        /// Full id.
+        id: String,
+    },
+}
+
+/// What the enricher counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnricherCounters {
+    /// Events enriched.
+    pub events: u64,
+    /// Attributed by the table.
+    pub by_table: u64,
+    /// By lineage.
+    pub by_lineage: u64,
+    /// By `/proc`.
+    pub by_proc: u64,
+    /// Not attributed: the actor was gone and nothing was seen of it.
+    pub unattributed: u64,
+    /// Attributed, but not surely.
+    pub uncertain: u64,
+    /// Two processes had the pid within one tick.
+    pub ambiguous: u64,
+    /// Sources that disagreed: lineage said one container, `/proc` another.
+    pub contradictions: u64,
+    /// Times that `/proc/PID` was asked, and what of that came too late.
+    pub proc_reads: u64,
+    /// Of those, the process was gone.
+    pub proc_late: u64,
+    /// Overruns of the proc connector.
+    pub overruns: u64,
+    /// Times the table was compared with `/proc` after an overrun.
+    pub repairs: u64,
+    /// Processes whose exit was found to be missing in a repair.
+    pub repaired_exits: u64,
+    /// Containers known, those that are gone included.
+    pub containers: u64,
+    /// Containers forgotten because there were too many.
+    pub containers_forgotten: u64,
+    /// Notices dropped because nobody took them.
+    pub notices_dropped: u64,
+    /// The process table's own.
+    pub table: TableCounters,
+}
+
+/// Most notices that wait.
+const MAX_NOTICES: usize = 8192;
+/// Mounts of the host are read again when they are older.
+const HOST_MOUNTS_NS: u64 = 1_000_000_000;
+/// A container whose processes could not be read is tried again, so often and after so long.
+const MAX_TRIES: u32 = 50;
+const RETRY_NS: u64 = 50_000_000;
+
+/// Who did it. One thread owns it.
+#[derive(Debug)]
+pub struct Enricher {
+    options: Options,
+    /// `None` for logs of the past.
+    proc: Option<Procfs>,
+    clock: Clock,
+    table: Table,
+    registry: Registry,
+    hierarchies: Hierarchies,
+    host_mounts: Vec<Mount>,
+    host_mounts_ns: u64,
+    host_users: Passwd,
+    notices: Vec<Notice>,
+    counters: EnricherCounters,
+    /// Newest time seen, monotonic.
+    now_ns: u64,
+    /// An overrun waits for its repair.
+    repair_at_ns: Option<u64>,
+    /// Not before.
+    next_repair_ns: u64,
+}
+
+impl Enricher {
+    /// For the running system. Nothing is read before [`Enricher::seed`].
+    pub fn new(options: Options) -> Self {
+        let proc = Procfs::new(&options.proc);
+        Self::build(options, Some(proc), Clock::live(), Passwd::host())
+    }
+
+    /// For logs: no `/proc`, no names of users of this machine; lineage from the records alone, which is never certain.
+    pub fn offline() -> Self {
+        Self::build(
+            Options::default(),
+            None,
+            Clock::offline(),
+            Passwd::default(),
+        )
+    }
+
+    /// For captured sequences: no `/proc`, and a fixed offset (realtime minus monotonic) and tick, in nanoseconds.
+    pub fn captured(options: Options, offset_ns: i128, tick_ns: u64) -> Self {
+        Self::build(
+            options,
+            None,
+            Clock::fixed(offset_ns, tick_ns),
+            Passwd::default(),
+        )
+    }
+
+    fn build(options: Options, proc: Option<Procfs>, clock: Clock, host_users: Passwd) -> Self {
+        let limits = options.limits;
+        let table = TableLimits {
+            rows: limits.processes,
+            dead: limits.dead,
+            dead_ns: limits.dead_seconds * 1_000_000_000,
+        };
+        Self {
+            registry: Registry::new(limits.containers),
+            table: Table::new(table),
+            options,
+            proc,
+            clock,
+            hierarchies: Hierarchies::default(),
+            host_mounts: Vec::new(),
+            host_mounts_ns: 0,
+            host_users,
+            notices: Vec::new(),
+            counters: EnricherCounters::default(),
+            now_ns: 0,
+            repair_at_ns: None,
+            next_repair_ns: 0,
+        }
+    }
+
+    /// A message of the proc connector. All messages that were queued before a batch of records come before its events.
+    pub fn on_proc_event(&mut self, event: &ProcEvent) {
+        self.now_ns = self.now_ns.max(event.at_ns);
+        match event.kind {
+            ProcEventKind::Fork {
+                parent_tgid,
+                child_pid,
+                child_tgid,
+                ..
+            } if child_pid == child_tgid => {
+                self.table.fork(event.at_ns, parent_tgid, child_tgid);
+            }
+            ProcEventKind::Fork { child_tgid, .. } => {
+                self.table.thread(event.at_ns, child_tgid, 1);
+            }
+            ProcEventKind::Exec { tgid, .. } => self.table.exec(event.at_ns, tgid),
+            ProcEventKind::Exit { pid, tgid, .. } => {
+                let ended = if pid == tgid {
+                    self.table.exit(event.at_ns, tgid)
+                } else {
+                    self.table.thread(event.at_ns, tgid, -1)
+                };
+                if ended.is_some()
+                    && let Some(key) = self.registry.by_init(tgid)
+                {
+                    self.gone(key);
+                }
+            }
+            ProcEventKind::Comm { pid, tgid, comm } if pid == tgid => self.table.comm(tgid, &comm),
+            _ => {}
+        }
+    }
+
+    /// The connector lost messages. The table is compared with `/proc`; until then, and for what ended in between, nothing
+    /// that rests on it is certain.
+    pub fn on_connector_overrun(&mut self) {
+        self.counters.overruns += 1;
+        self.table.overrun();
+        self.repair_at_ns.get_or_insert(self.next_repair_ns);
+        self.repair_when_due();
+    }
+
+    /// Adds to an event who did it.
+    pub fn enrich(&mut self, event: Event) -> Activity {
+        self.counters.events += 1;
+        let mut activity = derive::derive(event);
+        // What another machine wrote says nothing about our processes.
+        if activity.process.pid == 0 || activity.event.id.node.is_some() {
+            return activity;
+        }
+        let window = self.clock.window(activity.event.id.millis);
+        self.now_ns = self.now_ns.max(if self.proc.is_some() {
+            self.clock.now()
+        } else {
+            window.from
+        });
+        self.repair_when_due();
+        self.table.advance(self.now_ns);
+        let actor = self.actor(&mut activity, window);
+        self.complete(&mut activity, window, &actor);
+        self.count(&activity);
+        activity
+    }
+
+    fn count(&mut self, activity: &Activity) {
+        let counter = match activity.attribution.source {
+            Source::Table => &mut self.counters.by_table,
+            Source::Lineage => &mut self.counters.by_lineage,
+            Source::Proc => &mut self.counters.by_proc,
+            Source::None => &mut self.counters.unattributed,
+        };
+        *counter += 1;
+        if !activity.attribution.certain {
+            self.counters.uncertain += 1;
+        }
+    }
+
+    /// What the engine says about a container; it may come at any time, also for one that is unknown or gone.
+    pub fn update_container(&mut self, container: Container) {
+        let init = container.init_pid;
+        let policy = Policy {
+            profiles: &self.options.profiles,
+            expected: &self.options.expected_mounts,
+        };
+        let (key, changed) = self.registry.update(container, &policy);
+        let Some(entry) = self.registry.get(key) else {
+            return;
+        };
+        match &entry.runtime {
+            Some(runtime) if changed => {
+                let notice = Notice::ContainerChanged {
+                    id: entry.container.id.clone(),
+                    runtime: runtime.clone(),
+                };
+                self.notify(notice);
+            }
+            None if init != 0 => self.read_runtime(key, init, true),
+            _ => {}
+        }
+    }
+
+    /// The engine says that a container's first process ended. Not believed while that process lives: the news may be about
+    /// the life before.
+    pub fn container_stopped(&mut self, id: &str) {
+        let Some(key) = self.registry.find(id) else {
+            return;
+        };
+        let lives = self
+            .registry
+            .get(key)
+            .and_then(|e| e.runtime.as_ref())
+            .is_some_and(|r| {
+                let stat = self.proc.as_ref().and_then(|p| p.stat(r.init_pid));
+                r.init_pid != 0
+                    && stat.is_some_and(|s| s.start_ticks == r.init_start_ticks && s.state != 'Z')
+            });
+        if !lives {
+            self.gone(key);
+        }
+    }
+
+    fn gone(&mut self, key: Key) {
+        if self.registry.gone(key, self.now_ns)
+            && let Some(entry) = self.registry.get(key)
+        {
+            let id = entry.container.id.clone();
+            self.notify(Notice::ContainerGone { id });
+        }
+    }
+
+    /// Every container known, those that are gone included.
+    pub fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.registry.iter().map(|(_, entry)| &entry.container)
+    }
+
+    /// A container by its full id.
+    pub fn container(&self, id: &str) -> Option<&Arc<Container>> {
+        self.registry.by_id(id).map(|e| &e.container)
+    }
+
+    /// How a running container can be reached; `None` when it does not run or could not be read.
+    pub fn runtime(&self, id: &str) -> Option<Runtime> {
+        self.registry.by_id(id)?.runtime.clone()
+    }
+
+    /// Takes what happened to containers since the last time.
+    pub fn drain_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        if self.notices.len() < MAX_NOTICES {
+            self.notices.push(notice);
+        } else {
+            self.counters.notices_dropped += 1;
+        }
+    }
+
+    /// Counted so far.
+    pub fn counters(&self) -> EnricherCounters {
+        EnricherCounters {
+            table: self.table.counters(),
+            containers: self.registry.iter().count() as u64,
+            containers_forgotten: self.registry.forgotten,
+            ..self.counters
+        }
+    }
+
+    /// Reads cgroups, devices and mounts of a container from one of its processes, once in each of its lives.
+    fn read_runtime(&mut self, key: Key, pid: u32, is_init: bool) {
+        if self.proc.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        let Some(entry) = self.registry.get_mut(key) else {
+            return;
+        };
+        if entry
+            .runtime
+            .as_ref()
+            .is_some_and(|r| r.init_pid != 0 || !is_init)
+        {
+            return;
+        }
+        let (tries, last) = entry.tries;
+        if !is_init && (tries >= MAX_TRIES || now < last + RETRY_NS) {
+            return;
+        }
+        entry.tries = (tries + 1, now);
+        let id = entry.container.id.clone();
+        self.refresh_host(now);
+        let Some(proc) = &self.proc else { return };
+        self.counters.proc_reads += 1;
+        let (mut runtime, mounts) = match runtime::read(
+            proc,
+            &self.hierarchies,
+            &self.host_mounts,
+            &id,
+            pid,
+            is_init,
+        ) {
+            Ok(read) => read,
+            Err(runtime::Unread::Gone) => {
+                self.counters.proc_late += 1;
+                return;
+            }
+            Err(runtime::Unread::Contradiction(named)) => {
+                self.counters.contradictions += 1;
+                tracing::debug!(container = id, pid, ?named, "lineage and /proc disagree");
+                return;
+            }
+        };
+        let passwd = proc
+            .stat(pid)
+            .and_then(|s| Passwd::of_process(proc, pid, s.start_ticks));
+        let policy = Policy {
+            profiles: &self.options.profiles,
+            expected: &self.options.expected_mounts,
+        };
+        let Some(entry) = self.registry.get_mut(key) else {
+            return;
+        };
+        let container = Arc::make_mut(&mut entry.container);
+        if is_init {
+            container.init_pid = pid;
+        } else {
+            runtime.init_pid = 0;
+        }
+        let again = entry.runtime.is_some();
+        entry.gone_ns = None;
+        entry.mounts = mounts;
+        entry.passwd = passwd.or(entry.passwd.take());
+        entry.runtime = Some(runtime);
+        entry.declare(&policy);
+        let Some(runtime) = entry.runtime.clone() else {
+            return;
+        };
+        if is_init {
+            self.registry.set_init(key, pid);
+        }
+        self.notify(if again {
+            Notice::ContainerChanged { id, runtime }
+        } else {
+            Notice::ContainerSeen { id, runtime }
+        });
+    }
+
+    fn refresh_host(&mut self, now: u64) {
+        if let Some(proc) = &self.proc
+            && (self.host_mounts.is_empty() || now > self.host_mounts_ns + HOST_MOUNTS_NS)
+        {
+            self.host_mounts = proc.own_mounts();
+            self.hierarchies = Hierarchies::from_mounts(&self.host_mounts);
+            self.host_mounts_ns = now;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Names made whole: joined with the directory that they are relative to, `.` and `..` taken out.
+//!
+//! This is arithmetic on names. Where a symbolic link lies in between it can be wrong; inode and device are the truth.
+
+/// Joins `name` to `base` (absolute) and normalises. `None` when nothing says what a relative name is relative to.
+pub fn join(base: Option<&str>, name: &str) -> Option<String> {
+    if name.starts_with('/') {
+        return Some(normal(name));
+    }
+    let base = base.filter(|b| b.starts_with('/'))?;
+    Some(if name.is_empty() {
+        normal(base)
+    } else {
+        normal(&format!("{base}/{name}"))
+    })
+}
+
+/// Takes `.`, `..` and double slashes out of an absolute path.
+pub fn normal(path: &str) -> String {
+    let plain =
+        !path.contains("//") && !path.contains("/.") && (path.len() == 1 || !path.ends_with('/'));
+    if plain {
+        return path.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for part in parts {
+        out.push('/');
+        out.push_str(part);
+    }
+    if out.is_empty() {
+        out.push('/');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_joined_and_normalised() {
+        for (base, name, wanted) in [
+            (Some("/a/b"), "c", "/a/b/c"),
+            (Some("/a/b"), "../c", "/a/c"),
+            (Some("/"), "c", "/c"),
+            (Some("/a"), "../../../../etc/passwd", "/etc/passwd"),
+            (Some("/a"), "/x//y/./z/", "/x/y/z"),
+            (None, "/.hidden", "/.hidden"),
+            (None, "/", "/"),
+            (Some("/a"), "", "/a"),
+            (Some("/a"), ".", "/a"),
+        ] {
+            assert_eq!(join(base, name).as_deref(), Some(wanted), "{base:?} {name}");
+        }
+        assert_eq!(join(None, "x"), None);
+        assert_eq!(join(Some("(null)"), "x"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_path_stays(path in "(/[a-z.]{0,3}){0,6}") {
+            let once = normal(&format!("/{path}"));
+            prop_assert!(once.starts_with('/') && !once.split('/').any(|p| p == ".." || p == "."));
+            prop_assert_eq!(normal(&once), once);
+        }
+    }
+}

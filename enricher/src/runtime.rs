@@ -1,0 +1,114 @@
+//! What can be done to a running container from the host: its cgroups, its devices, its mounts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Hierarchies;
+use crate::mountinfo;
+use crate::mounts::MountTable;
+use crate::procfs::Procfs;
+
+/// Something of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindMount {
+    /// Path in the container.
+    pub destination: String,
+    /// Path on the host.
+    pub host_path: String,
+    /// May the container write there?
+    pub writable: bool,
+    /// Is access to it no finding?
+    pub declared: bool,
+    /// Device of the file system.
+    pub dev: (u32, u32),
+}
+
+/// A running container, read from one of its processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Full id.
+    pub id: String,
+    /// Host pid of the first process; 0 when only a later one could be read.
+    pub init_pid: u32,
+    /// Its start, in ticks since boot (`/proc/PID/stat`).
+    pub init_start_ticks: u64,
+    /// Directory in the unified cgroup hierarchy, absolute.
+    pub cgroup_v2: Option<PathBuf>,
+    /// Directory in the v1 freezer hierarchy, absolute.
+    pub cgroup_freezer: Option<PathBuf>,
+    /// Device of the root file system.
+    pub root_dev: Option<(u32, u32)>,
+    /// Device of the container's own `/proc`.
+    pub proc_dev: Option<(u32, u32)>,
+    /// What is mounted from the host.
+    pub mounts: Vec<BindMount>,
+}
+
+impl Runtime {
+    /// Takes over what a table says about mounts from the host.
+    pub fn set_mounts(&mut self, table: &MountTable) {
+        self.mounts = table
+            .of_host()
+            .filter_map(|p| {
+                Some(BindMount {
+                    destination: p.destination.clone(),
+                    host_path: p.host.first()?.clone(),
+                    writable: p.writable,
+                    declared: p.declared,
+                    dev: p.dev,
+                })
+            })
+            .collect();
+    }
+}
+
+/// Why a runtime could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The process is gone, or may not be read.
+    Gone,
+    /// `/proc/PID/cgroup` names another container, or none.
+    Contradiction(Option<String>),
+}
+
+/// Reads the runtime of container `id` from one of its processes. The process must be the same before and after.
+pub fn read(
+    proc: &Procfs,
+    hierarchies: &Hierarchies,
+    host: &[mountinfo::Mount],
+    id: &str,
+    pid: u32,
+    is_init: bool,
+) -> Result<(Runtime, MountTable), Unread> {
+    let (membership, before) = proc.membership(pid).ok_or(Unread::Gone)?;
+    let named = membership.container.as_ref().map(|c| c.id.clone());
+    if named.as_deref() != Some(id) {
+        return Err(Unread::Contradiction(named));
+    }
+    let mounts = proc.mounts(pid).ok_or(Unread::Gone)?;
+    let after = proc.stat(pid).ok_or(Unread::Gone)?;
+    if before.start_ticks != after.start_ticks || mounts.is_empty() {
+        return Err(Unread::Gone);
+    }
+    let table = MountTable::join(&mounts, host);
+    let runtime = Runtime {
+        id: id.to_owned(),
+        init_pid: if is_init { pid } else { 0 },
+        init_start_ticks: if is_init { after.start_ticks } else { 0 },
+        cgroup_v2: membership
+            .unified
+            .as_deref()
+            .and_then(|p| hierarchies.unified_dir(p))
+            .filter(|d| d.is_dir()),
+        cgroup_freezer: membership
+            .freezer
+            .as_deref()
+            .and_then(|p| hierarchies.freezer_dir(p))
+            .filter(|d| d.is_dir()),
+        root_dev: table.dev_of("/", None),
+        proc_dev: table.dev_of("/proc", Some("proc")),
+        mounts: Vec::new(),
+    };
+    Ok((runtime, table))
+}
