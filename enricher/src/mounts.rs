@@ -64,9 +64,12 @@ impl MountTable {
                     | "securityfs"
                     | "debugfs"
             );
-            // The container's own proc shows nothing of the host; the host's proc or sys mounted with -v does, but it is
+            // The root is the container's own, also where it is a directory or subvolume of the host's file system (vfs, btrfs,
+            // zfs). The container's own proc shows nothing of the host; the host's proc or sys mounted with -v does, but it is
             // the same instance only when the device is.
-            let host_paths = if own && mount.fstype != "proc" && mount.fstype != "sysfs" {
+            let host_paths = if mount.mount_point == "/"
+                || own && mount.fstype != "proc" && mount.fstype != "sysfs"
+            {
                 Vec::new()
             } else {
                 mountinfo::host_paths(mount, host)
@@ -483,7 +486,6 @@ mod tests {
             "/home",
             "/root/.ssh",
             "/var/lib/docker",
-            "/proc",
             "/var/spool/cron",
         ] {
             let got = undeclared(

@@ -179,12 +179,14 @@ impl Enricher {
 
     /// For logs: no `/proc`, no names of users of this machine; lineage from the records alone, which is never certain.
     pub fn offline() -> Self {
-        Self::build(
+        let mut enricher = Self::build(
             Options::default(),
             None,
             Clock::offline(),
             Passwd::default(),
-        )
+        );
+        enricher.table = enricher.table.trusting();
+        enricher
     }
 
     /// For captured sequences: no `/proc`, and a fixed offset (realtime minus monotonic) and tick, in nanoseconds.
@@ -195,6 +197,21 @@ impl Enricher {
             Clock::fixed(offset_ns, tick_ns),
             Passwd::default(),
         )
+    }
+
+    /// For captured sequences: these processes were the host's from the beginning, as seeding would have found.
+    pub fn assume_host(&mut self, pids: &[u32]) {
+        for &pid in pids {
+            self.table.seed(crate::table::Seed {
+                pid,
+                ppid: 0,
+                threads: 1,
+                start_ns: 0,
+                read_ns: 0,
+                image: Arc::default(),
+                standing: crate::table::Standing::HOST,
+            });
+        }
     }
 
     fn build(options: Options, proc: Option<Procfs>, clock: Clock, host_users: Passwd) -> Self {

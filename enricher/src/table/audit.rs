@@ -99,6 +99,9 @@ impl Table {
         let previous = (0..index).rev().find_map(|i| self.image(row, i));
         let before = index.checked_sub(1).and_then(|i| self.standing(row, i));
         let now = match before {
+            Some(before) if self.trusting && before.role == Role::Unknown => {
+                before.after_unknown_exec(whole, key)
+            }
             Some(before) => before.after_exec(whole, forked, key),
             None => Standing::UNKNOWN,
         };

@@ -141,6 +141,8 @@ pub struct Table {
     counters: TableCounters,
     /// Is the connector feeding us?
     connected: bool,
+    /// May a process of which nothing is known be taken for a runtime? For logs only.
+    trusting: bool,
 }
 
 /// Most epochs of one process; one that executes itself in a loop loses its oldest.
@@ -162,7 +164,14 @@ impl Table {
             overruns: 0,
             counters: TableCounters::default(),
             connected: false,
+            trusting: false,
         }
+    }
+
+    /// For logs: takes a process of which nothing is known for a runtime when it executes one.
+    pub fn trusting(mut self) -> Self {
+        self.trusting = true;
+        self
     }
 
     /// What was counted.
@@ -447,3 +456,6 @@ impl Instance {
         (epoch.saturating_sub(self.first) as usize).min(self.epochs.len().saturating_sub(1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,6 +142,39 @@ impl Standing {
         if let Some(same) = self.after_any_exec() {
             return same;
         }
+        self.by_arguments(image, forked, &mut key)
+    }
+
+    /// For logs, where nothing can be asked about a process that was there before the log begins: if it executes a runtime, it
+    /// is taken for one, not surely. On a live system that would let a container's process forge lineage.
+    pub fn after_unknown_exec(
+        self,
+        image: &Image,
+        mut key: impl FnMut(&RuntimeArgs) -> Option<Key>,
+    ) -> Self {
+        let as_host = Self {
+            role: Role::Host { entered: false },
+            source: Source::Lineage,
+            certain: false,
+        };
+        match as_host.by_arguments(image, false, &mut key) {
+            Self {
+                role: Role::Host { .. },
+                ..
+            } => self,
+            told => Self {
+                certain: false,
+                ..told
+            },
+        }
+    }
+
+    fn by_arguments(
+        self,
+        image: &Image,
+        forked: bool,
+        key: &mut impl FnMut(&RuntimeArgs) -> Option<Key>,
+    ) -> Self {
         let host = Self {
             role: Role::Host { entered: false },
             ..self
