@@ -194,10 +194,8 @@ fn every_event_of_a_capture_is_complete_and_no_field_is_unreadable() {
             "{}",
             describe(&event)
         );
-        assert_eq!(
-            event.paths().len(),
-            call.items.min(event.paths().len() as u32) as usize
-        );
+        // The kernel counts hidden names (of a message queue) that get no PATH.
+        assert!(event.paths().len() <= call.items as usize);
     }
 }
 
