@@ -1,6 +1,6 @@
 //! `Detector`: activities in, alerts out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use enricher::activity::Activity;
@@ -97,6 +97,8 @@ pub struct Counters {
 pub struct Detector {
     rules: Vec<RuleInfo>,
     by_id: HashMap<String, usize>,
+    /// Rules that only feed correlations (`generate: false`).
+    silent: HashSet<usize>,
     lanes: Vec<Lane>,
     correlations: Option<CorrelationEngine>,
     repeats: Repeats,
@@ -119,6 +121,7 @@ impl Detector {
                 problems: loaded.problems,
             });
         }
+        let silent = feeders(&loaded);
         let detections = loaded.rules.into_iter().map(|(_, info, ..)| info);
         let rules: Vec<RuleInfo> = detections
             .chain(loaded.correlations.into_iter().map(|(_, info)| info))
@@ -130,6 +133,7 @@ impl Detector {
                 .map(|(i, rule)| (rule.id.clone(), i))
                 .collect(),
             rules,
+            silent,
             lanes,
             correlations,
             repeats: Repeats::new(
@@ -173,6 +177,7 @@ impl Detector {
         let mut hits: Vec<(usize, EvaluationResult)> = results
             .into_iter()
             .filter_map(|result| Some((self.index_of(&result)?, result)))
+            .filter(|(rule, _)| !self.silent.contains(rule))
             .collect();
         self.drop_superseded(&mut hits);
         hits.sort_by_key(|(rule, _)| std::cmp::Reverse(self.rules[*rule].level));
@@ -328,6 +333,26 @@ fn lanes(loaded: &mut Loaded) -> Vec<Lane> {
     lanes
 }
 
+/// Rules that are referred to by a correlation which does not ask for their own alerts. The correlation engine has a
+/// filter for them as well, but it knows ids only, and correlations mostly use names.
+fn feeders(loaded: &Loaded) -> HashSet<usize> {
+    let quiet = loaded
+        .correlations
+        .iter()
+        .filter(|(rule, _)| !rule.generate);
+    let names: HashSet<&String> = quiet.flat_map(|(rule, _)| &rule.rules).collect();
+    let is_fed = |(rule, info, ..): &(SigmaRule, RuleInfo, Scope, bool)| {
+        names.contains(&info.id) || rule.name.as_ref().is_some_and(|name| names.contains(name))
+    };
+    loaded
+        .rules
+        .iter()
+        .enumerate()
+        .filter(|(_, rule)| is_fed(rule))
+        .map(|(i, _)| i)
+        .collect()
+}
+
 /// Compiles the correlations, with the rules that they refer to so that names and cycles are checked.
 fn correlations(loaded: &mut Loaded) -> Option<CorrelationEngine> {
     if loaded.correlations.is_empty() || !loaded.problems.is_empty() {
@@ -336,7 +361,6 @@ fn correlations(loaded: &mut Loaded) -> Option<CorrelationEngine> {
     let config = CorrelationConfig {
         max_state_entries: MAX_CORRELATION_GROUPS,
         max_group_entries: Some(MAX_GROUP_ENTRIES),
-        emit_detections: false,
         ..CorrelationConfig::default()
     };
     let mut engine = CorrelationEngine::new(config);

@@ -72,7 +72,6 @@ pub const SIGMA: &[&str] = &[
     "DestinationIp",
     "DestinationPort",
     "Initiated",
-    "Protocol",
 ];
 
 /// SigmaHQ's fields that are known and that audit does not carry: a rule may name them, and such a selection does not match.
@@ -81,6 +80,7 @@ pub const SIGMA_ABSENT: &[&str] = &[
     "ParentUser",
     "OriginalFileName",
     "Hashes",
+    "Protocol",
     "DestinationHostname",
     "SourceIp",
     "SourcePort",

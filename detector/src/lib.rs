@@ -7,6 +7,7 @@
 //! correlations, and becomes a new alert or a repeat of an open one (`repeat`).
 
 pub mod alert;
+mod custom;
 mod detector;
 pub mod fields;
 mod intent;

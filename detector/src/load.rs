@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use enricher::container::Profile;
 use rsigma_eval::RuleFieldSet;
 use rsigma_parser::{
-    CorrelationRule, FilterRule, FilterRuleTarget, Level, SigmaCollection, SigmaRule,
-    parse_sigma_yaml,
+    ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, FilterRule,
+    FilterRuleTarget, Level, SigmaCollection, SigmaRule, parse_sigma_yaml,
 };
 
+use crate::custom::Custom;
 use crate::fields;
 use crate::lane::Scope;
 use crate::problem::{Problem, line_in_message, line_of_key, line_of_text, nearest};
-use crate::rule::{RESPONSES, RuleInfo, response, severity};
+use crate::rule::{RuleInfo, severity};
 
 /// A rule file of this size is none.
 const MAX_FILE: u64 = 1 << 20;
@@ -188,7 +189,8 @@ impl Reader<'_> {
         }
     }
 
-    fn correlation(&mut self, rule: CorrelationRule, text: &str) {
+    fn correlation(&mut self, mut rule: CorrelationRule, text: &str) {
+        all_by_default(&mut rule);
         let mut names = rule.group_by.clone();
         names.extend(
             rule.aliases
@@ -282,91 +284,31 @@ impl Reader<'_> {
     }
 }
 
+/// A temporal correlation without a condition means that every rule it names has matched (Sigma correlation rules 2.0,
+/// `temporal`). The parser of rsigma 0.23 says so too, and then fills in that one of them has.
+fn all_by_default(rule: &mut CorrelationRule) {
+    let temporal = matches!(
+        rule.correlation_type,
+        CorrelationType::Temporal | CorrelationType::TemporalOrdered
+    );
+    if let CorrelationCondition::Threshold {
+        predicates,
+        field: None,
+        ..
+    } = &mut rule.condition
+        && temporal
+        && *predicates == [(ConditionOperator::Gte, 1)]
+    {
+        *predicates = vec![(ConditionOperator::Gte, rule.rules.len() as u64)];
+    }
+}
+
 /// What detection rules and correlations have in common.
 struct Head<'a> {
     id: &'a Option<String>,
     title: &'a str,
     level: Option<Level>,
     tags: &'a [String],
-}
-
-/// Our additions to the Sigma rule format.
-#[derive(Default)]
-struct Custom {
-    response: Option<crate::Response>,
-    supersedes: Vec<String>,
-}
-
-impl Custom {
-    const KEYS: [&'static str; 2] = ["response", "supersedes"];
-
-    /// Generic over the value, whose type the parser does not export.
-    fn read<V: YamlValue>(
-        attributes: &HashMap<String, V>,
-        mut problem: impl FnMut(String, &str, Option<&'static str>),
-    ) -> Self {
-        let mut custom = Self::default();
-        for (key, value) in attributes {
-            match key.as_str() {
-                "response" => match value.text() {
-                    Some(text) => match response(&text) {
-                        Some(response) => custom.response = Some(response),
-                        None => problem(
-                            format!(
-                                "response {text:?} is none; the responses are {}",
-                                RESPONSES.join(", ")
-                            ),
-                            "response",
-                            nearest(&text, RESPONSES),
-                        ),
-                    },
-                    None => problem(
-                        format!("response must be one of {}", RESPONSES.join(", ")),
-                        "response",
-                        None,
-                    ),
-                },
-                "supersedes" => match value.texts() {
-                    Some(ids) => custom.supersedes = ids,
-                    None => problem(
-                        "supersedes must be a list of rule ids".to_owned(),
-                        "supersedes",
-                        None,
-                    ),
-                },
-                // Other keys belong to other tools; one that is nearly ours is a slip that must not pass.
-                other => {
-                    if let Some(meant) = nearest(other, Self::KEYS) {
-                        problem(format!("key {other:?} is not known"), other, Some(meant));
-                    }
-                }
-            }
-        }
-        custom
-    }
-}
-
-/// What is needed of a YAML value.
-trait YamlValue {
-    fn text(&self) -> Option<String>;
-    fn texts(&self) -> Option<Vec<String>>;
-}
-
-impl<T: serde::Serialize> YamlValue for T {
-    fn text(&self) -> Option<String> {
-        serde_json::to_value(self).ok()?.as_str().map(str::to_owned)
-    }
-
-    fn texts(&self) -> Option<Vec<String>> {
-        match serde_json::to_value(self).ok()? {
-            serde_json::Value::String(text) => Some(vec![text]),
-            serde_json::Value::Array(items) => items
-                .iter()
-                .map(|item| item.as_str().map(str::to_owned))
-                .collect(),
-            _ => None,
-        }
-    }
 }
 
 fn read_text(file: &Path) -> Result<String, String> {

@@ -240,7 +240,6 @@ impl<'a> ActivityView<'a> {
                     "true"
                 })
             }),
-            "Protocol" => None,
             _ => None,
         }
     }

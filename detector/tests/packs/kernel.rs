@@ -1,0 +1,262 @@
+//! Rules on calls: mount, ptrace, proc, files of the host.
+
+use enricher::activity::Phase;
+
+use crate::Case;
+use crate::common::*;
+
+pub fn open_write(path: &str) -> Act {
+    call("openat")
+        .args([0xffff_ff9c, 0, 0o1, 0])
+        .path(path, "NORMAL")
+        .key("sm-proc")
+}
+
+pub fn open_read(path: &str) -> Act {
+    call("openat")
+        .args([0xffff_ff9c, 0, 0o2_000_000, 0])
+        .path(path, "NORMAL")
+}
+
+pub fn ptrace(request: u64) -> Act {
+    call("ptrace").args([request, 99, 0, 0]).key("sm-ptrace")
+}
+
+pub fn kernel_cases() -> Vec<Case> {
+    let handler = "/usr/lib/chromium/chrome_crashpad_handler";
+    vec![
+        (
+            "common/mount-call",
+            vec![
+                call("mount"),
+                call("mount").refused("EPERM").phase(Phase::Exec),
+                call("umount2"),
+                call("umount").with(|a| a.syscall.as_mut().unwrap().arch = "i386".into()),
+                call("pivot_root").profile(None),
+            ],
+            vec![
+                call("mount").phase(Phase::Setup),
+                call("mount").host(),
+                call("statfs"),
+            ],
+        ),
+        (
+            "common/mount-new-api",
+            [
+                "open_tree",
+                "open_tree_attr",
+                "move_mount",
+                "fsopen",
+                "fsconfig",
+                "fsmount",
+                "fspick",
+                "mount_setattr",
+            ]
+            .map(call)
+            .into(),
+            vec![
+                call("fsopen").phase(Phase::Setup),
+                call("move_mount").host(),
+                call("statmount"),
+            ],
+        ),
+        (
+            "common/ptrace-attach",
+            vec![
+                ptrace(16).refused("EPERM"),
+                ptrace(0x4206).target("node", Some(CONTAINER)),
+                ptrace(16)
+                    .exe("/tmp/chrome_crashpad_handler")
+                    .target("chrome", Some(CONTAINER)),
+                ptrace(16)
+                    .exe("/home/node/chrome_crashpad_handler")
+                    .target("chrome", Some(CONTAINER)),
+                ptrace(16)
+                    .exe(handler)
+                    .target("node", Some("another container")),
+                ptrace(16).exe(handler),
+            ],
+            vec![
+                ptrace(0),
+                ptrace(16).exe(handler).target("chrome", Some(CONTAINER)),
+                ptrace(16).host(),
+                call("kill").args([16, 0, 0, 0]),
+            ],
+        ),
+        (
+            "common/ptrace-crash-handler",
+            vec![ptrace(16).exe(handler).target("chrome", Some(CONTAINER))],
+            vec![
+                ptrace(16).exe(handler),
+                ptrace(4).exe(handler).target("chrome", Some(CONTAINER)),
+            ],
+        ),
+        (
+            "common/ptrace-write",
+            [4, 5, 6, 13, 15, 0x4205].map(ptrace).into(),
+            vec![ptrace(1), ptrace(12), ptrace(17), ptrace(0)],
+        ),
+        (
+            "common/ptrace-traceme",
+            vec![ptrace(0)],
+            vec![ptrace(16), call("getppid")],
+        ),
+        (
+            "common/process-vm-write",
+            vec![
+                call("process_vm_writev"),
+                call("process_vm_writev").refused("EPERM"),
+            ],
+            vec![call("process_vm_readv"), call("writev")],
+        ),
+        (
+            "common/process-vm-read",
+            vec![call("process_vm_readv")],
+            vec![call("process_vm_readv").exe(handler), call("readv")],
+        ),
+        (
+            "common/pidfd-getfd",
+            vec![call("pidfd_getfd").refused("EPERM")],
+            vec![call("pidfd_open")],
+        ),
+        (
+            "common/proc-mem-write",
+            vec![
+                open_write("/proc/17/mem"),
+                open_write("/proc/17/task/18/mem").refused("EACCES"),
+                call("openat2").path("/proc/1/mem", "NORMAL").with(|a| {
+                    a.event.push(
+                        collector::RecordType::OPENAT2,
+                        b"oflag=0100002 mode=0 resolve=0x0",
+                    );
+                }),
+                // Opened relative to a handle on /proc/17, which the record does not resolve.
+                open_write("/app/mem").with(|a| a.paths[0].name = "mem".into()),
+            ],
+            vec![
+                open_read("/proc/17/mem"),
+                open_write("/proc/self/mem"),
+                open_write("/proc/17/oom_score_adj"),
+                open_write("/proc/sys/net/ipv4/tcp_mem"),
+                open_write("/app/mem").key("sm-hostfs"),
+            ],
+        ),
+        (
+            "common/proc-self-mem-write",
+            vec![
+                open_write("/proc/self/mem"),
+                open_write("/proc/self/task/7/mem"),
+                open_write("/proc/thread-self/mem"),
+            ],
+            vec![
+                open_read("/proc/self/mem"),
+                open_write("/proc/17/mem"),
+                open_write("/proc/self/comm"),
+            ],
+        ),
+        (
+            "common/proc-host-control",
+            vec![
+                open_write("/proc/sys/kernel/core_pattern").refused("EROFS"),
+                open_write("/proc/sysrq-trigger"),
+                open_write("/proc/sys/fs/binfmt_misc/register"),
+                open_write("/proc/sys/kernel/modprobe"),
+            ],
+            vec![
+                open_read("/proc/sys/kernel/core_pattern"),
+                open_write("/proc/sys/net/core/somaxconn"),
+                open_write("/proc/self/oom_score_adj"),
+            ],
+        ),
+        (
+            "common/loginuid-write",
+            vec![
+                open_write("/proc/self/loginuid"),
+                open_write("/proc/12/loginuid"),
+            ],
+            vec![
+                open_read("/proc/self/loginuid"),
+                open_write("/proc/self/setgroups"),
+            ],
+        ),
+        (
+            "common/host-fs-access",
+            vec![
+                open_read("/x")
+                    .key("sm-hostfs")
+                    .host_path("/mnt/data/a", "/srv/data/a", true),
+                call("execve").host_path("/mnt/tool", "/srv/tool", true),
+            ],
+            vec![
+                open_read("/home/node/.openclaw/openclaw.json").host_path(
+                    "/home/node/.openclaw/x",
+                    "/home/u/.openclaw/x",
+                    false,
+                ),
+                open_read("/etc/hosts").host_path(
+                    "/etc/hosts",
+                    "/var/lib/docker/containers/1/hosts",
+                    false,
+                ),
+                open_read("/etc/passwd"),
+                // Said by the more telling rule alone.
+                open_write("/mnt/etc/cron.d/x").host_path(
+                    "/mnt/etc/cron.d/x",
+                    "/etc/cron.d/x",
+                    true,
+                ),
+            ],
+        ),
+        (
+            "common/host-trusted-write",
+            vec![
+                open_write("/h").key("sm-trusted").host_path(
+                    "/mnt/etc/cron.d/x",
+                    "/etc/cron.d/x",
+                    true,
+                ),
+                open_write("/h")
+                    .host_path("/mnt/etc/ld.so.preload", "/etc/ld.so.preload", false)
+                    .refused("EACCES"),
+                call("renameat2").host_path("/m/a", "/etc/systemd/system/a.service", true),
+                call("unlink").host_path("/m/shadow", "/etc/shadow", true),
+                open_write("/h").host_path("/m/k", "/home/ann/.ssh/authorized_keys", true),
+                open_write("/h").host_path("/m/k", "/root/.ssh/authorized_keys", true),
+                open_write("/h").host_path("/m/b", "/home/ann/.bashrc", true),
+                open_write("/h").host_path("/m/s", "/usr/bin/sudo", true),
+            ],
+            vec![
+                open_read("/h").host_path("/mnt/etc/cron.d/x", "/etc/cron.d/x", true),
+                open_write("/h").host_path("/home/node/.openclaw/a", "/root/.openclaw/a", false),
+                open_write("/h").host_path("/data/.bashrc", "/home/ann/.bashrc", false),
+                open_write("/etc/passwd"),
+                open_write("/h").host_path(
+                    "/etc/hosts",
+                    "/var/lib/docker/containers/1/hosts",
+                    false,
+                ),
+                open_write("/h").host_path(
+                    "/data/etc/cron.d/x",
+                    "/var/lib/docker/volumes/v/_data/etc/cron.d/x",
+                    false,
+                ),
+            ],
+        ),
+        (
+            "common/runtime-socket",
+            vec![
+                call("connect").host_path("/var/run/docker.sock", "/run/docker.sock", true),
+                open_read("/x").host_path(
+                    "/c/containerd.sock",
+                    "/run/containerd/containerd.sock",
+                    true,
+                ),
+            ],
+            vec![
+                call("connect").host_path("/var/run/docker.sock", "/run/docker.sock", false),
+                call("connect").socket("unix", "/tmp/docker.sock", None),
+                call("statx").host_path("/var/run/docker.sock", "/run/docker.sock", true),
+            ],
+        ),
+    ]
+}
