@@ -28,6 +28,9 @@ pub mod trust;
 
 mod glob;
 
+#[cfg(test)]
+mod fixture;
+
 pub use ledger::{Ledger, LedgerError};
 pub use message::Message;
 pub use policy::{Decision, Policy, Scope, Verdict};

@@ -47,10 +47,16 @@ pub fn embed(message: &Message, repeat: bool) -> Value {
 
     let mut fields = Vec::new();
     let mut add = |name: &str, value: &str, limit: usize, room: &mut usize, code: bool| {
-        if value.is_empty() || fields.len() == FIELDS {
+        if value.trim().is_empty() || fields.len() == FIELDS {
             return;
         }
         // Name, value, and the two backticks must fit, or the field is left out.
+        // A field without a name is refused by the service.
+        let name = if name.trim().is_empty() {
+            "(field)"
+        } else {
+            name
+        };
         let name = escaped_within(name, NAME, escape);
         let frame = length(&name) + if code { 2 } else { 0 };
         if *room < frame + 16 {

