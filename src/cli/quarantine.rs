@@ -1,0 +1,251 @@
+//! `quarantine`: list, show, apply, release; through the daemon, or by hand while none runs.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::args::Output;
+use crate::client::Client;
+use crate::config::Config;
+use crate::output::{self, visible};
+use crate::{offline, times};
+
+#[derive(Args)]
+pub struct QuarantineArgs {
+    #[command(subcommand)]
+    pub command: QuarantineCommand,
+}
+
+#[derive(Subcommand)]
+pub enum QuarantineCommand {
+    /// Containers that are quarantined
+    List {
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+        /// Also those that were released
+        #[arg(long)]
+        all: bool,
+    },
+    /// One quarantine: why, since when, what was done, how to release it
+    Show {
+        /// Name, agent, or the first digits of the id
+        container: String,
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Freeze a container now
+    Apply {
+        /// Name, or the first digits of the id
+        container: String,
+    },
+    /// Bring a container back: restart policy and networks as they were, then it runs on
+    Release {
+        /// Name, agent, or the first digits of the id
+        container: String,
+    },
+}
+
+pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(config)?;
+    let client = Client::connect(&config.socket())?;
+    let mut out = std::io::stdout().lock();
+    match &args.command {
+        QuarantineCommand::List { output, all } => {
+            let mut list = all_of(&config, client.as_ref())?;
+            if !all {
+                list.retain(|q| q.get("released_at").is_none_or(Value::is_null));
+            }
+            match output {
+                Output::Jsonl => list.iter().try_for_each(|q| writeln!(out, "{q}"))?,
+                Output::Table => {
+                    drop(out);
+                    table(&list)?;
+                }
+                _ => writeln!(out, "{:#}", Value::Array(list))?,
+            }
+        }
+        QuarantineCommand::Show { container, output } => {
+            let list = all_of(&config, client.as_ref())?;
+            let Some(q) = find(&list, container) else {
+                bail!(
+                    "{container:?} is not quarantined and never was; `syscall-monitor quarantine list --all` shows those that are or were"
+                )
+            };
+            match output {
+                Output::Table => write!(out, "{}", describe(q))?,
+                _ => writeln!(out, "{q:#}")?,
+            }
+        }
+        QuarantineCommand::Apply { container } => {
+            let answer: Value = match &client {
+                Some(client) => {
+                    client.post("/v1/quarantine/apply", &json!({"container": container}))?
+                }
+                None => offline::apply(&config, container)?,
+            };
+            said(&mut out, &answer)?;
+        }
+        QuarantineCommand::Release { container } => {
+            let answer: Value = match &client {
+                Some(client) => {
+                    client.post("/v1/quarantine/release", &json!({"container": container}))?
+                }
+                None => offline::release(&config, container)?,
+            };
+            said(&mut out, &answer)?;
+            if answer.get("complete").and_then(Value::as_bool) == Some(false) {
+                return Ok(ExitCode::from(1));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn said(out: &mut impl Write, answer: &Value) -> std::io::Result<()> {
+    for line in answer
+        .get("said")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        writeln!(out, "{}", visible(line))?;
+    }
+    Ok(())
+}
+
+fn all_of(config: &Config, client: Option<&Client>) -> anyhow::Result<Vec<Value>> {
+    let answer: Value = match client {
+        Some(client) => client.get("/v1/quarantine")?,
+        None => offline::list(config)?,
+    };
+    Ok(answer.as_array().cloned().unwrap_or_default())
+}
+
+fn text<'a>(q: &'a Value, name: &str) -> &'a str {
+    q.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn find<'a>(list: &'a [Value], what: &str) -> Option<&'a Value> {
+    let hit = |q: &&Value| {
+        text(q, "name") == what
+            || text(q, "agent") == what
+            || (what.len() >= 4 && text(q, "container_id").starts_with(what))
+    };
+    list.iter()
+        .filter(hit)
+        .find(|q| q.get("released_at").is_none_or(Value::is_null))
+        .or_else(|| list.iter().find(hit))
+}
+
+fn docker(q: &Value) -> String {
+    match q.pointer("/docker_state/state").and_then(Value::as_str) {
+        Some("failed") => format!(
+            "refused: {}",
+            q.pointer("/docker_state/why")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        ),
+        Some(state) => state.to_owned(),
+        None => String::new(),
+    }
+}
+
+fn table(list: &[Value]) -> anyhow::Result<()> {
+    let now = jiff::Zoned::now();
+    let mut table = output::table(&["CONTAINER", "AGENT", "SINCE", "ALERT", "DOCKER", "WHY"]);
+    for q in list {
+        let released = q.get("released_at").and_then(Value::as_u64);
+        table.add_row(vec![
+            output::cell(text(q, "name")),
+            output::cell(text(q, "agent")),
+            output::cell(&times::short(
+                q.get("at_ms").and_then(Value::as_u64).unwrap_or(0),
+                &now,
+            )),
+            output::cell(q.get("alert").and_then(Value::as_str).unwrap_or("by hand")),
+            output::cell(&released.map_or_else(
+                || docker(q),
+                |at| format!("released {}", times::short(at, &now)),
+            )),
+            output::cell(text(q, "reason")),
+        ]);
+    }
+    output::print_table(&table, "no container is quarantined")
+}
+
+fn describe(q: &Value) -> String {
+    use std::fmt::Write;
+    let mut s = String::new();
+    let now = jiff::Zoned::now();
+    let ms = |name: &str| q.get(name).and_then(Value::as_u64);
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(s, "{name:<11}{}", visible(value));
+        }
+    };
+    line(
+        "container",
+        &format!(
+            "{} {}",
+            text(q, "name"),
+            text(q, "container_id").get(..12).unwrap_or_default()
+        ),
+    );
+    line("image", text(q, "image"));
+    line(
+        "agent",
+        &format!("{} ({})", text(q, "agent"), text(q, "profile")),
+    );
+    line("why", text(q, "reason"));
+    line("alert", text(q, "alert"));
+    line("since", &times::rfc3339(ms("at_ms").unwrap_or(0)));
+    line(
+        "frozen",
+        &match ms("frozen_us") {
+            Some(us) if q.get("frozen_how").is_some_and(|h| !h.is_null()) => format!(
+                "in {:.2} ms, by {}",
+                us as f64 / 1000.0,
+                text(q, "frozen_how")
+            ),
+            _ => "by Docker alone".into(),
+        },
+    );
+    line("docker", &docker(q));
+    for step in q
+        .get("steps")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let ok = if step.get("ok").and_then(Value::as_bool) == Some(true) {
+            "ok"
+        } else {
+            "failed"
+        };
+        line(
+            "step",
+            &format!(
+                "{} {} {ok}: {}",
+                times::short(step.get("at_ms").and_then(Value::as_u64).unwrap_or(0), &now),
+                text(step, "what"),
+                text(step, "detail")
+            ),
+        );
+    }
+    match ms("released_at") {
+        Some(at) => line("released", &times::rfc3339(at)),
+        None => line(
+            "release",
+            &format!(
+                "syscall-monitor quarantine release {}",
+                crate::show::quote(text(q, "name"))
+            ),
+        ),
+    }
+    s
+}

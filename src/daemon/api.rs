@@ -1,0 +1,223 @@
+//! The local API: HTTP and JSON over a Unix socket. Root may change things, the configured group may read.
+
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::body::Body;
+use axum::extract::connect_info::{self, ConnectInfo};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Options;
+use super::link::Link;
+use super::respond::{Inbox, Order};
+use super::state::{self, Shared};
+use crate::query::{self, Spec};
+
+/// Longest time that an order may take; Docker can be slow.
+const ORDER_LIMIT: Duration = Duration::from_secs(40);
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    pub options: Arc<Options>,
+    pub shared: Arc<Shared>,
+    pub store: history::Store,
+    pub responder: Sender<Inbox>,
+    pub link: Link,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    uid: u32,
+}
+
+impl connect_info::Connected<axum::serve::IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream.io().peer_cred().map_or(u32::MAX, |c| c.uid()),
+        }
+    }
+}
+
+/// An error as the command line shows it.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({"error": self.1}))).into_response()
+    }
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(e: anyhow::Error) -> Self {
+        Self(StatusCode::BAD_REQUEST, format!("{e:#}"))
+    }
+}
+
+/// Only root may change something.
+fn root_only(caller: Caller) -> Result<(), Refused> {
+    if caller.uid == 0 {
+        return Ok(());
+    }
+    Err(Refused(
+        StatusCode::FORBIDDEN,
+        "only root may do this; use sudo".into(),
+    ))
+}
+
+/// Opens the socket. The path is ours alone: a leftover of a daemon that died is replaced.
+pub fn listen(socket: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
+    let dir = socket.parent().context("[api] socket names no folder")?;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let mode = match group {
+        Some(name) => {
+            let gid = group_id(name).with_context(|| {
+                format!("[api] group names {name:?}, which is no group of this host")
+            })?;
+            std::os::unix::fs::chown(socket, None, Some(gid))
+                .with_context(|| format!("cannot give {} to group {name}", socket.display()))?;
+            0o660
+        }
+        None => 0o600,
+    };
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string("/etc/group").ok()?;
+    text.lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .find(|f| f.first() == Some(&name))
+        .and_then(|f| f.get(2)?.parse().ok())
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: UnixListener, api: Api) {
+    let app = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/query", post(run_query))
+        .route("/v1/quarantine", get(quarantines))
+        .route("/v1/quarantine/apply", post(apply))
+        .route("/v1/quarantine/release", post(release))
+        .route("/v1/channels/reload", post(reload_channels))
+        .layer(DefaultBodyLimit::max(1 << 20))
+        .with_state(api);
+    if let Err(e) = axum::serve(
+        listener,
+        app.into_make_service_with_connect_info::<Caller>(),
+    )
+    .await
+    {
+        tracing::error!("the local API ended: {e}");
+    }
+}
+
+async fn status(State(api): State<Api>) -> Json<state::Report> {
+    Json(super::sensor::report(&api.options, &api.shared, &api.store))
+}
+
+#[derive(Deserialize)]
+struct QueryRequest {
+    spec: Spec,
+    #[serde(default)]
+    raw: bool,
+}
+
+/// Rows as JSON lines, as they are found.
+async fn run_query(State(api): State<Api>, Json(request): Json<QueryRequest>) -> Response {
+    let (lines, stream) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(16);
+    tokio::task::spawn_blocking(move || {
+        let mut chunk = Vec::with_capacity(64 << 10);
+        let done = query::run(&api.store, &request.spec, request.raw, &mut |answer| {
+            if serde_json::to_writer(&mut chunk, &answer).is_ok() {
+                chunk.push(b'\n');
+            }
+            if chunk.len() >= 48 << 10
+                && lines.blocking_send(Ok(std::mem::take(&mut chunk))).is_err()
+            {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(e) = done {
+            chunk.extend_from_slice(format!("{}\n", json!({"error": format!("{e:#}")})).as_bytes());
+        }
+        let _ = lines.blocking_send(Ok(chunk));
+    });
+    Body::from_stream(ReceiverStream::new(stream)).into_response()
+}
+
+async fn quarantines(State(api): State<Api>) -> Result<Json<Value>, Refused> {
+    order(&api, Order::List).await
+}
+
+#[derive(Deserialize)]
+struct Name {
+    container: String,
+}
+
+async fn apply(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(name): Json<Name>,
+) -> Result<Json<Value>, Refused> {
+    root_only(caller)?;
+    order(&api, Order::Apply(name.container)).await
+}
+
+async fn release(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(name): Json<Name>,
+) -> Result<Json<Value>, Refused> {
+    root_only(caller)?;
+    order(&api, Order::Release(name.container)).await
+}
+
+async fn reload_channels(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+) -> Result<Json<Value>, Refused> {
+    root_only(caller)?;
+    let answer = order(&api, Order::ReloadChannels).await?;
+    api.link.restart();
+    Ok(answer)
+}
+
+async fn order(api: &Api, order: Order) -> Result<Json<Value>, Refused> {
+    let (reply, answer) = oneshot::channel();
+    let busy = || {
+        Refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon is stopping".into(),
+        )
+    };
+    api.responder
+        .send(Inbox::Order { order, reply })
+        .map_err(|_| busy())?;
+    match tokio::time::timeout(ORDER_LIMIT, answer).await {
+        Ok(Ok(Ok(value))) => Ok(Json(value)),
+        Ok(Ok(Err(text))) => Err(Refused(StatusCode::CONFLICT, text)),
+        Ok(Err(_)) => Err(busy()),
+        Err(_) => Err(Refused(StatusCode::GATEWAY_TIMEOUT, "Docker did not answer in time; the order stands and is tried again, `syscall-monitor quarantine list` shows how it goes".into())),
+    }
+}

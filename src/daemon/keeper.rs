@@ -1,0 +1,351 @@
+//! The keeper of the kernel's rules and settings: a thread of its own with a command socket of its own.
+//!
+//! It loads the rules of the packs, adds those of single containers when they are seen and takes them away when they are
+//! gone, looks every second at the kernel's counters, and every five seconds whether anybody changed what we set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use collector::control::Control;
+use collector::losses::KernelLost;
+use collector::rules::dynamic::{self, Perm};
+use collector::rules::{self, FieldId, Rule};
+use collector::settings::{Wanted, assert_settings};
+use enricher::Runtime;
+use serde_json::json;
+
+use super::respond;
+use super::state::{Kernel, Other, Shared, lock};
+
+/// Rules for single containers at most: each is walked at every call that it names.
+const MAX_DYNAMIC: usize = 400;
+const LOOK: Duration = Duration::from_secs(1);
+const ASSERT: Duration = Duration::from_secs(5);
+
+/// What the keeper is told.
+pub enum Inbox {
+    /// A container was seen, or what is declared of its mounts changed.
+    Seen { runtime: Box<Runtime> },
+    /// It is gone.
+    Gone { id: String },
+    /// The end.
+    Stop,
+}
+
+pub struct Keeper {
+    pub control: Control,
+    pub shared: Arc<Shared>,
+    pub responder: Sender<respond::Inbox>,
+    /// Rules of the packs.
+    pub fixed: Vec<Rule>,
+    /// As the owner, what the settings should be; `None` when somebody else owns them.
+    pub wanted: Option<Wanted>,
+    /// May the mode change by itself?
+    pub auto: bool,
+    pub own_pids: Vec<u32>,
+    /// Per container.
+    pub dynamic: BTreeMap<String, Vec<Rule>>,
+}
+
+impl Keeper {
+    /// Runs until it is told to stop.
+    pub fn run(mut self, inbox: &Receiver<Inbox>) {
+        let mut next_look = Instant::now();
+        let mut next_assert = Instant::now() + ASSERT;
+        let mut lost: Option<KernelLost> = None;
+        loop {
+            match inbox.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
+                Ok(Inbox::Seen { runtime }) => self.on_seen(&runtime),
+                Ok(Inbox::Gone { id }) => self.on_gone(&id),
+                Ok(Inbox::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    next_look = Instant::now() + LOOK;
+                    self.look(&mut lost);
+                    if Instant::now() >= next_assert {
+                        next_assert = Instant::now() + ASSERT;
+                        self.assert();
+                    }
+                }
+            }
+        }
+    }
+
+    fn desired(&self) -> Vec<Rule> {
+        let mut all = self.fixed.clone();
+        for rule in self.dynamic.values().flatten() {
+            if !all.contains(rule) {
+                all.push(rule.clone());
+            }
+        }
+        all
+    }
+
+    /// Makes the kernel's rules what they should be. Returns how many had to be put right.
+    pub fn apply(&mut self) -> anyhow::Result<usize> {
+        let kernel = self.control.rules()?;
+        let desired = self.desired();
+        let changes = rules::diff(&desired, &kernel);
+        let applied = rules::apply(&mut self.control, &changes)?;
+        let mut state = lock(&self.shared.rules);
+        state.kernel = desired.len() - applied.skipped.len().min(desired.len());
+        state.per_container = self.dynamic.values().map(Vec::len).sum();
+        state.skipped = skipped(&applied.skipped);
+        drop(state);
+        Ok(applied.added + applied.deleted)
+    }
+
+    fn on_seen(&mut self, runtime: &Runtime) {
+        let rules = container_rules(runtime);
+        let used: usize = self.dynamic.values().map(Vec::len).sum();
+        if used + rules.len() > MAX_DYNAMIC {
+            self.shared.reason("dynamic-rules", format!("there are more than {MAX_DYNAMIC} rules for single containers; the newest containers are watched by the common rules only"));
+            return;
+        }
+        if self
+            .dynamic
+            .get(&runtime.id)
+            .is_some_and(|old| *old == rules)
+        {
+            return;
+        }
+        self.dynamic.insert(runtime.id.clone(), rules);
+        self.apply_or_say();
+    }
+
+    fn on_gone(&mut self, id: &str) {
+        if self
+            .dynamic
+            .remove(id)
+            .is_some_and(|rules| !rules.is_empty())
+        {
+            self.apply_or_say();
+        }
+    }
+
+    fn apply_or_say(&mut self) {
+        if let Err(e) = self.apply() {
+            self.shared
+                .reason("rules", format!("kernel rules could not be changed: {e:#}"));
+            tracing::error!("kernel rules could not be changed: {e:#}");
+        } else {
+            self.shared.clear_reason("rules");
+        }
+    }
+
+    /// Counters and owner.
+    fn look(&mut self, lost: &mut Option<KernelLost>) {
+        let status = match self.control.status() {
+            Ok(status) => status,
+            Err(e) => {
+                self.shared.reason(
+                    "kernel",
+                    format!("the kernel does not tell its audit status: {e}"),
+                );
+                return;
+            }
+        };
+        self.shared.clear_reason("kernel");
+        let total = lost
+            .get_or_insert_with(|| KernelLost::new(&status))
+            .update(&status);
+        self.shared
+            .counts
+            .kernel_lost
+            .store(total, Ordering::Relaxed);
+        *lock(&self.shared.kernel) = Kernel {
+            enabled: status.enabled,
+            owner_pid: status.pid,
+            backlog: status.backlog,
+            backlog_limit: status.backlog_limit,
+            backlog_wait_jiffies: status.backlog_wait_time,
+            lost: status.lost,
+            rate_limit: status.rate_limit,
+        };
+        let ours = std::process::id();
+        let owner = self.wanted.is_some();
+        if owner && status.pid != ours {
+            self.integrity(
+                "owner-lost",
+                json!({"owner": status.pid}),
+                "another process took the audit stream from the monitor",
+            );
+            // A new sensor finds the right mode by itself.
+            let _ = self.responder.send(respond::Inbox::Restart(
+                "the audit stream belongs to somebody else now".into(),
+            ));
+        } else if !owner && self.auto && status.pid == 0 && status.enabled != 2 {
+            let _ = self.responder.send(respond::Inbox::Restart(
+                "the audit stream has no owner any more; taking it".into(),
+            ));
+        }
+        if let Some(listeners) = others(&self.own_pids, status.pid) {
+            *lock(&self.shared.others) = listeners;
+        }
+    }
+
+    /// Is everything as we set it?
+    fn assert(&mut self) {
+        if let Some(wanted) = &self.wanted {
+            match assert_settings(&mut self.control, wanted) {
+                Ok(drifts) => {
+                    for d in drifts.iter().filter(|d| d.what != "owner") {
+                        let text = format!(
+                            "somebody changed the kernel's audit setting {} to {} ({})",
+                            d.what,
+                            d.found,
+                            if d.put_right {
+                                format!("put back to {}", d.wanted)
+                            } else {
+                                d.why.to_owned()
+                            }
+                        );
+                        self.integrity(
+                            "settings-changed",
+                            json!({"setting": d.what, "found": d.found, "wanted": d.wanted}),
+                            &text,
+                        );
+                    }
+                }
+                Err(e) => tracing::error!("cannot check the kernel's audit settings: {e}"),
+            }
+        }
+        match self.apply() {
+            Ok(0) => {}
+            Ok(n) => self.integrity(
+                "rules-changed",
+                json!({"put_right": n}),
+                &format!(
+                    "somebody removed or changed {n} of the monitor's kernel rules (put back)"
+                ),
+            ),
+            Err(e) => self
+                .shared
+                .reason("rules", format!("kernel rules cannot be checked: {e:#}")),
+        }
+    }
+
+    fn integrity(&self, what: &'static str, details: serde_json::Value, text: &str) {
+        tracing::warn!("{text}");
+        let _ = self.responder.send(respond::Inbox::Integrity {
+            what,
+            details,
+            text: text.to_owned(),
+        });
+    }
+}
+
+/// What could not be loaded, in a few words: both ABIs of a rule are one thing to a reader.
+fn skipped(list: &[(Rule, String)]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (rule, why) in list {
+        let path = rule
+            .text_of(FieldId::DIR)
+            .or_else(|| rule.text_of(FieldId::PATH))
+            .map(String::from_utf8_lossy);
+        let text = match path {
+            Some(path) if why.contains("does not exist") => format!("{path} does not exist"),
+            Some(path) => format!("{path}: {why}"),
+            None => why.clone(),
+        };
+        if !out.contains(&text) {
+            out.push(text);
+        }
+    }
+    out
+}
+
+/// Folders of the host in which every process reads or writes all day. A rule on the whole of one would drown the
+/// host; what an attacker looks for below it is watched instead.
+const BUSY: [&str; 16] = [
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/run",
+    "/sys", "/tmp", "/usr", "/var", "/var/lib",
+];
+
+const ALL: Perm = Perm::ACCESS;
+
+/// What an attacker looks for on a host, as far as a busy folder holds it: path, folder or not, permissions.
+const PRIZES: [(&str, bool, Perm); 9] = [
+    ("/etc/shadow", false, ALL),
+    ("/etc/gshadow", false, ALL),
+    ("/etc/sudoers", false, ALL),
+    ("/etc/hostname", false, ALL),
+    ("/etc/ssh", true, ALL),
+    ("/etc", true, Perm::CHANGE),
+    ("/root", true, ALL),
+    ("/home", true, Perm::CHANGE),
+    ("/usr/local/bin", true, Perm::CHANGE),
+];
+
+/// Rules for one container: writes to its /proc (for /proc/PID/mem), and what it has of the host without having declared it.
+fn container_rules(runtime: &Runtime) -> Vec<Rule> {
+    let mut out = Vec::new();
+    if let Some((_, minor)) = runtime.proc_dev {
+        out.extend(dynamic::container_proc_writes(minor, "sm-proc"));
+    }
+    let mut seen = BTreeSet::new();
+    for mount in &runtime.mounts {
+        if mount.declared || !seen.insert(mount.host_path.clone()) {
+            continue;
+        }
+        let path = mount.host_path.trim_end_matches('/');
+        let path = if path.is_empty() { "/" } else { path };
+        if BUSY.contains(&path) {
+            for (prize, folder, perm) in PRIZES {
+                if path == "/" || prize == path || prize.starts_with(&format!("{path}/")) {
+                    out.extend(dynamic::watch_path(prize, folder, perm, "sm-hostfs"));
+                }
+            }
+        } else {
+            out.extend(dynamic::watch_path(
+                path,
+                Path::new(path).is_dir(),
+                ALL,
+                "sm-hostfs",
+            ));
+        }
+    }
+    out
+}
+
+/// Who else gets the records: the owner, when that is not us, and whoever listens on the multicast group
+/// (`/proc/net/netlink`: protocol 9, group 1).
+fn others(own: &[u32], owner: u32) -> Option<Vec<Other>> {
+    let text = std::fs::read_to_string("/proc/net/netlink").ok()?;
+    let mut list = Vec::new();
+    if owner != 0 && !own.contains(&owner) {
+        list.push(Other {
+            name: comm(owner).unwrap_or_else(|| format!("pid {owner}")),
+            how: "owner of the stream".into(),
+        });
+    }
+    for line in text.lines().skip(1) {
+        let f: Vec<&str> = line.split_whitespace().collect();
+        let [_, protocol, pid, groups, ..] = f[..] else {
+            continue;
+        };
+        let listens = u32::from_str_radix(groups, 16).is_ok_and(|g| g & 1 != 0);
+        let Ok(pid) = pid.parse::<u32>() else {
+            continue;
+        };
+        if protocol == "9" && listens && !own.contains(&pid) && pid != owner {
+            list.push(Other {
+                name: comm(pid).unwrap_or_else(|| "a process".into()),
+                how: "multicast".into(),
+            });
+        }
+    }
+    Some(list)
+}
+
+fn comm(pid: u32) -> Option<String> {
+    Some(
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
+}

@@ -1,0 +1,427 @@
+//! The way of the data inside the sensor: batches of records → events → activities → alerts.
+//!
+//! One task a stage, bounded channels between them. A stage that is slower than the one before makes that one wait, up to
+//! the reader, which waits 100 ms and then drops and counts: the kernel and its programs never wait for us longer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use actions::freeze::FreezeTarget;
+use actions::policy::{Policy, Situation};
+use collector::assemble::{Assembled, Assembler, Limits};
+use collector::live::Batch;
+use collector::proc_events::ProcEvent;
+use collector::{Event, EventId, RecordType};
+use detector::{Alert, Detected, Detector};
+use enricher::docker::DockerUpdate;
+use enricher::{Activity, Enricher, Notice, Runtime};
+use history::Store;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::keeper;
+use super::respond::{Case, Inbox};
+use super::state::{DockerState, Shared, lock, read, write};
+use crate::config::Chosen;
+use crate::entries;
+
+/// What the assembler hands to the enricher, in the order in which it happened.
+pub enum Item {
+    Process(ProcEvent),
+    Overrun,
+    Event(Event),
+    Amendment {
+        id: EventId,
+        kind: RecordType,
+        body: Vec<u8>,
+    },
+}
+
+/// What the enricher hands to the detector.
+pub enum Step {
+    Activity(Box<Activity>),
+    Amendment {
+        id: EventId,
+        kind: RecordType,
+        body: Vec<u8>,
+    },
+}
+
+/// Stage one: records become events.
+pub async fn assemble(
+    batches: mpsc::Receiver<Batch>,
+    next: mpsc::Sender<Vec<Item>>,
+    shared: Arc<Shared>,
+) {
+    let mut assembler = Assembler::new(Limits::default());
+    let mut ready = Vec::new();
+    let ticks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(
+        Duration::from_millis(250),
+    ));
+    // The timer closes events whose end never came, also on an idle host.
+    let mut input = ReceiverStream::new(batches)
+        .map(Some)
+        .merge(ticks.map(|_| None));
+    let mut open = true;
+    while open {
+        let Some(turn) = input.next().await else {
+            break;
+        };
+        let mut items = Vec::new();
+        match turn {
+            Some(batch) => {
+                if batch.connector_overrun {
+                    items.push(Item::Overrun);
+                }
+                items.extend(batch.proc_events.iter().cloned().map(Item::Process));
+                for (kind, payload) in batch.records() {
+                    if let Some(header) = collector::parse_header(payload) {
+                        assembler.push(
+                            None,
+                            kind,
+                            header.millis,
+                            header.serial,
+                            header.body,
+                            batch.received,
+                            &mut ready,
+                        );
+                    }
+                }
+            }
+            None => {
+                assembler.tick(Instant::now(), &mut ready);
+                open = !next.is_closed();
+            }
+        }
+        take(&mut ready, &mut items);
+        let counters = assembler.counters();
+        shared
+            .counts
+            .incomplete
+            .store(counters.timed_out + counters.evicted, Ordering::Relaxed);
+        if !items.is_empty() && next.send(items).await.is_err() {
+            break;
+        }
+        // The reader is gone: what is still open is closed now.
+        if shared.stopping.load(Ordering::Relaxed) && shared.reader_done.load(Ordering::Relaxed) {
+            let mut items = Vec::new();
+            assembler.finish(&mut ready);
+            take(&mut ready, &mut items);
+            let _ = next.send(items).await;
+            break;
+        }
+    }
+}
+
+fn take(ready: &mut Vec<Assembled>, items: &mut Vec<Item>) {
+    items.extend(ready.drain(..).map(|assembled| match assembled {
+        Assembled::Event(event) => Item::Event(event),
+        Assembled::Amendment { id, kind, body } => Item::Amendment { id, kind, body },
+    }));
+}
+
+/// What the enricher's stage tells others.
+pub struct Tell {
+    pub keeper: Sender<keeper::Inbox>,
+    pub responder: Sender<Inbox>,
+    pub store: Store,
+}
+
+/// Stage two: events become activities.
+pub async fn enrich(
+    mut enricher: Enricher,
+    mut items: mpsc::Receiver<Vec<Item>>,
+    mut docker: mpsc::Receiver<DockerUpdate>,
+    next: mpsc::Sender<Vec<Step>>,
+    shared: Arc<Shared>,
+    tell: Tell,
+) {
+    let mut publish = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            biased;
+            Some(update) = docker.recv() => on_docker(&mut enricher, update, &shared, &tell),
+            list = items.recv() => {
+                let Some(list) = list else { break };
+                let mut steps = Vec::with_capacity(list.len());
+                for item in list {
+                    match item {
+                        Item::Process(event) => enricher.on_proc_event(&event),
+                        Item::Overrun => enricher.on_connector_overrun(),
+                        Item::Amendment { id, kind, body } => steps.push(Step::Amendment { id, kind, body }),
+                        Item::Event(event) => {
+                            let user = event.records().any(|r| r.kind.is_user());
+                            let activity = enricher.enrich(event);
+                            // A container can send user records with any text: never trusted, only counted.
+                            if user && activity.container.is_some() {
+                                shared.counts.forged.fetch_add(1, Ordering::Relaxed);
+                            } else {
+                                steps.push(Step::Activity(Box::new(activity)));
+                            }
+                        }
+                    }
+                }
+                on_notices(&mut enricher, &shared, &tell);
+                shared.counts.events.fetch_add(steps.len() as u64, Ordering::Relaxed);
+                if !steps.is_empty() && next.send(steps).await.is_err() {
+                    break;
+                }
+            }
+            _ = publish.tick() => *write(&shared.containers) = enricher.containers().cloned().collect(),
+        }
+    }
+}
+
+fn on_docker(enricher: &mut Enricher, update: DockerUpdate, shared: &Shared, tell: &Tell) {
+    match update {
+        DockerUpdate::Connected { version, .. } => {
+            *lock(&shared.docker) = DockerState {
+                connected: true,
+                version: Some(version),
+                why: None,
+            };
+            shared.clear_reason("docker");
+        }
+        DockerUpdate::Disconnected { why } => {
+            shared.reason("docker", format!("Docker does not answer ({why}); events are attributed all the same, names are filled in when it is back"));
+            *lock(&shared.docker) = DockerState {
+                connected: false,
+                version: None,
+                why: Some(why),
+            };
+        }
+        DockerUpdate::Container(container) => {
+            // Events that were stored before the name was known find it here.
+            if let Ok(body) = serde_json::to_vec(&container)
+                && let Err(e) = tell
+                    .store
+                    .area("containers")
+                    .put_later(container.id.as_bytes(), &body)
+            {
+                tracing::warn!(
+                    "cannot keep the name of container {}: {e}",
+                    container.display_name()
+                );
+            }
+            enricher.update_container(container);
+        }
+        DockerUpdate::Stopped { id } | DockerUpdate::Removed { id } => {
+            enricher.container_stopped(&id)
+        }
+    }
+    on_notices(enricher, shared, tell);
+    *write(&shared.containers) = enricher.containers().cloned().collect();
+}
+
+fn on_notices(enricher: &mut Enricher, shared: &Shared, tell: &Tell) {
+    for notice in enricher.drain_notices() {
+        match notice {
+            Notice::ContainerSeen { id, runtime } | Notice::ContainerChanged { id, runtime } => {
+                write(&shared.runtimes).insert(id, runtime.clone());
+                let _ = tell.keeper.send(keeper::Inbox::Seen {
+                    runtime: Box::new(runtime),
+                });
+            }
+            Notice::ContainerGone { id } => {
+                write(&shared.runtimes).remove(&id);
+                let _ = tell.keeper.send(keeper::Inbox::Gone { id: id.clone() });
+                let _ = tell.responder.send(Inbox::Gone { id });
+            }
+        }
+    }
+}
+
+/// What else the detector's stage is told.
+pub enum Command {
+    /// A person released this container: the next match is a new alert.
+    Forget(String),
+}
+
+/// What the detector's stage works with.
+pub struct Judge {
+    pub detector: Detector,
+    pub policy: Policy,
+    pub chosen: Chosen,
+    pub store: Store,
+    pub responder: Sender<Inbox>,
+    pub shared: Arc<Shared>,
+    /// Alerts that matched again in this turn, and how often they did in all.
+    pub repeats: BTreeMap<u64, u64>,
+}
+
+impl Judge {
+    /// Stage three: activities become alerts; a container that must be frozen is frozen here, before anything else.
+    pub async fn run(
+        mut self,
+        mut steps: mpsc::Receiver<Vec<Step>>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let mut found = Vec::new();
+        loop {
+            let list = tokio::select! {
+                biased;
+                Some(command) = commands.recv() => {
+                    match command {
+                        Command::Forget(id) => self.detector.forget(&id),
+                    }
+                    continue;
+                }
+                list = steps.recv() => match list {
+                    Some(list) => list,
+                    None => break,
+                },
+            };
+            let mut rows = Vec::with_capacity(list.len());
+            for step in list {
+                match step {
+                    Step::Amendment { id, kind, body } => amend(&self.store, id, kind, body),
+                    Step::Activity(mut activity) => {
+                        found.clear();
+                        if self.watched(&activity) {
+                            self.detector.evaluate(&activity, &mut found);
+                        }
+                        let alerts: Vec<Alert> = found
+                            .drain(..)
+                            .filter_map(|d| self.on_detected(d))
+                            .collect();
+                        activity.alerts = alerts.iter().map(|a| a.short_id().into()).collect();
+                        rows.push(entries::activity(&activity, &alerts));
+                    }
+                }
+            }
+            // A flood of repeats is one message a turn.
+            if !self.repeats.is_empty() {
+                let _ = self
+                    .responder
+                    .send(Inbox::Repeats(std::mem::take(&mut self.repeats)));
+            }
+            // The queue to the writer is bounded and never waited for: what does not fit is counted.
+            if let Err(dropped) = self.store.append_all(rows) {
+                self.shared
+                    .counts
+                    .history_dropped
+                    .fetch_add(dropped.count as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Agents of the chosen profiles; every other container and the host under `full` only.
+    fn watched(&self, activity: &Activity) -> bool {
+        self.chosen.full
+            || activity
+                .container
+                .as_ref()
+                .is_some_and(|c| c.profile.is_some_and(|p| self.chosen.profiles.contains(&p)))
+    }
+
+    /// Freezes first, then numbers and hands on. Returns the alert that the event belongs to.
+    fn on_detected(&mut self, detected: Detected) -> Option<Alert> {
+        let (mut alert, repeats) = match detected {
+            Detected::New(alert) => (alert, None),
+            Detected::Repeat { alert, of, .. } => (alert, Some(of).filter(|of| *of > 0)),
+        };
+        let mut decision =
+            self.policy
+                .decide_in(&alert, crate::times::now_ms(), &self.situation(&alert));
+        let mut frozen = None;
+        let target = alert.container.as_ref().map(|c| self.target(&c.id));
+        if decision.freezes()
+            && let Some(target) = &target
+        {
+            let result = actions::freeze::freeze(target);
+            if let Err(e) = &result {
+                tracing::error!("{e}");
+            }
+            let at = crate::times::now_ms();
+            write(&self.shared.quarantined).insert(target.container_id.clone(), at);
+            frozen = Some((result.map_err(|e| e.to_string()), at));
+        }
+        if repeats.is_some() && frozen.is_none() {
+            // It belongs to an alert that people know.
+            self.repeats.insert(alert.id, alert.count);
+            return Some(alert);
+        }
+        match self.store.next_number("alert") {
+            Ok(number) => alert.id = number,
+            Err(e) => tracing::error!("cannot number an alert: {e}"),
+        }
+        self.detector.confirm(&alert);
+        decision.alert = alert.id;
+        decision.id = format!("D-{}", alert.id);
+        self.shared.counts.alerts.fetch_add(1, Ordering::Relaxed);
+        let case = Case {
+            alert: alert.clone(),
+            decision,
+            frozen,
+            target,
+        };
+        let _ = self.responder.send(Inbox::Case(Box::new(case)));
+        Some(alert)
+    }
+
+    fn situation(&self, alert: &Alert) -> Situation {
+        let Some(c) = &alert.container else {
+            return Situation::default();
+        };
+        Situation {
+            quarantined_at_ms: read(&self.shared.quarantined).get(&c.id).copied(),
+            image_id: read(&self.shared.containers)
+                .iter()
+                .find(|k| k.id == c.id)
+                .and_then(|k| k.image_id.clone()),
+            released: read(&self.shared.released).get(&c.name).cloned(),
+        }
+    }
+
+    fn target(&self, id: &str) -> FreezeTarget {
+        read(&self.shared.runtimes).get(id).map_or_else(
+            || FreezeTarget {
+                container_id: id.to_owned(),
+                ..FreezeTarget::default()
+            },
+            target_of,
+        )
+    }
+}
+
+/// What `freeze` needs of what the enricher knows.
+pub fn target_of(r: &Runtime) -> FreezeTarget {
+    FreezeTarget {
+        container_id: r.id.clone(),
+        cgroup_v2: r.cgroup_v2.clone(),
+        cgroup_freezer: r.cgroup_freezer.clone(),
+        init_pid: r.init_pid,
+        init_start_ticks: r.init_start_ticks,
+    }
+}
+
+/// A record that came after its event was stored: the event is stored again with it, under the same id.
+fn amend(store: &Store, id: EventId, kind: RecordType, body: Vec<u8>) {
+    let store = store.clone();
+    tokio::task::spawn_blocking(move || {
+        let text = id.to_string();
+        let amended = store
+            .get(history::Kind::Activity, &text)
+            .ok()
+            .flatten()
+            .and_then(|row| {
+                let mut activity = Activity::decode(&row.body).ok()?;
+                activity.event.push(kind, &body);
+                let mut bytes = Vec::new();
+                activity.encode(&mut bytes);
+                Some(bytes)
+            });
+        match amended {
+            Some(bytes) => {
+                if let Err(e) = store.amend(history::Kind::Activity, &text, id.millis, bytes) {
+                    tracing::warn!("cannot amend event {text}: {e}");
+                }
+            }
+            None => tracing::debug!("a late record of {text}, which is not in the history"),
+        }
+    });
+}

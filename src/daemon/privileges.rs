@@ -1,0 +1,65 @@
+//! What each process may do. Nothing here ever needs CAP_BPF, CAP_PERFMON or CAP_SYS_ADMIN.
+
+use anyhow::Context;
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// Capabilities of the sensor, and why.
+const SENSOR: [Capability; 8] = [
+    // Rules, settings, ownership of the stream; reading the multicast group.
+    Capability::CAP_AUDIT_CONTROL,
+    Capability::CAP_AUDIT_READ,
+    // The proc connector, and a receive buffer beyond the system's limit.
+    Capability::CAP_NET_ADMIN,
+    // /proc/PID/{exe,cwd,root,mountinfo} of processes of other users.
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_DAC_READ_SEARCH,
+    // SIGSTOP and SIGCONT where the engine can only pause what runs (cgroup v2).
+    Capability::CAP_KILL,
+    // The real-time setting.
+    Capability::CAP_SYS_NICE,
+    // The socket belongs to the group that the configuration names.
+    Capability::CAP_CHOWN,
+];
+
+/// The supervisor restores rules and settings, signals its children, and can hand down what the sensor needs.
+const SUPERVISOR: [Capability; 2] = [Capability::CAP_AUDIT_CONTROL, Capability::CAP_KILL];
+
+fn set_of(list: &[Capability]) -> CapsHashSet {
+    list.iter().copied().collect()
+}
+
+/// Takes everything but the sensor's capabilities out of the bounding set, so that no child can have more, and
+/// keeps only its own in the supervisor.
+pub fn supervisor() -> anyhow::Result<()> {
+    let keep = set_of(&SENSOR);
+    let bounding =
+        caps::read(None, CapSet::Bounding).context("cannot read the capability bounding set")?;
+    for cap in bounding.difference(&keep) {
+        caps::drop(None, CapSet::Bounding, *cap)
+            .with_context(|| format!("cannot drop {cap} from the bounding set"))?;
+    }
+    limit(&set_of(&SUPERVISOR))
+}
+
+/// The sensor keeps its own, as far as it was given them.
+pub fn sensor() -> anyhow::Result<()> {
+    limit(&set_of(&SENSOR))
+}
+
+/// The courier keeps none.
+pub fn courier() -> anyhow::Result<()> {
+    limit(&CapsHashSet::new())
+}
+
+fn limit(keep: &CapsHashSet) -> anyhow::Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let keep: CapsHashSet = permitted.intersection(keep).copied().collect();
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new())
+        .context("cannot clear inheritable capabilities")?;
+    caps::set(None, CapSet::Effective, &keep).context("cannot limit effective capabilities")?;
+    caps::set(None, CapSet::Permitted, &keep).context("cannot limit permitted capabilities")?;
+    // No core file and no other process of this user reads our memory: it may hold the channels' secrets.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context("cannot turn core dumps off")?;
+    Ok(())
+}

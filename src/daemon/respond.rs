@@ -1,0 +1,645 @@
+//! The responder: a thread of its own that keeps alerts, decisions, quarantines, trust and the outbox.
+//!
+//! It waits for the store (every step is durable before the next one), never for Docker or a service: those are the courier's,
+//! and their answers come in as messages. A container is frozen before the responder hears of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use actions::courier::wire::{FromCourier, ToCourier};
+use actions::docker::PauseFailure;
+use actions::freeze::{self, FreezeTarget, Frozen, handover};
+use actions::notify::Outcome;
+use actions::outbox::Outbox;
+use actions::policy::{Decision, Step};
+use actions::quarantine::{Quarantine, Quarantines};
+use actions::seclog::SecurityLog;
+use actions::trust::Trust;
+use actions::{Ledger, Message};
+use detector::{Alert, Response, Severity};
+use enricher::docker::DockerUpdate;
+use history::{Kind, Store};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::link::Link;
+use super::pipeline::{Command, target_of};
+use super::state::{ChannelState, Losses, Shared, lock, read, write};
+use crate::entries;
+use crate::times::now_ms;
+
+/// An answer of the courier that does not come counts as unknown after this.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
+/// Longest sleep: losses are looked at that often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A new alert and what was done at once.
+pub struct Case {
+    pub alert: Alert,
+    pub decision: Decision,
+    /// How the freeze went, and when it had taken hold; `None` when nobody tried.
+    pub frozen: Option<(Result<Frozen, String>, u64)>,
+    pub target: Option<FreezeTarget>,
+}
+
+/// What a person asks for.
+pub enum Order {
+    List,
+    Apply(String),
+    Release(String),
+    ReloadChannels,
+}
+
+/// What an order is answered with.
+pub type Reply = oneshot::Sender<Result<Value, String>>;
+
+/// What the responder is told.
+pub enum Inbox {
+    Case(Box<Case>),
+    /// Alerts that matched again, and how often they did in all.
+    Repeats(BTreeMap<u64, u64>),
+    Docker(Box<DockerUpdate>),
+    Courier(Box<FromCourier>),
+    CourierStarted,
+    CourierGone,
+    /// A container is gone.
+    Gone {
+        id: String,
+    },
+    /// Somebody tampers with the sensor, or something was lost.
+    Integrity {
+        what: &'static str,
+        details: Value,
+        text: String,
+    },
+    Order {
+        order: Order,
+        reply: Reply,
+    },
+    /// The sensor must start anew.
+    Restart(String),
+    /// Finish and end.
+    Stop,
+}
+
+/// The responder.
+pub struct Responder {
+    parts: Parts,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    courier: bool,
+    on_their_way: HashMap<u64, Instant>,
+    held: HashMap<String, handover::Held>,
+    releasing: HashMap<String, Reply>,
+    losses: Losses,
+    last_loss_message: Option<Instant>,
+    repeats: BTreeMap<u64, u64>,
+    notices: u64,
+}
+
+/// What the responder works with.
+pub struct Parts {
+    pub store: Store,
+    pub ledger: Arc<dyn Ledger>,
+    pub shared: Arc<Shared>,
+    pub link: Link,
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub quarantines: Quarantines,
+    pub outbox: Outbox,
+    pub destinations: Box<dyn Fn() -> Vec<actions::outbox::Destination> + Send>,
+    pub trust: Trust,
+    pub log: SecurityLog,
+    pub dry_run: bool,
+    pub host: String,
+    pub restart: tokio::sync::watch::Sender<Option<String>>,
+}
+
+impl Responder {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            state: State::default(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self, inbox: &Receiver<Inbox>) {
+        self.mark_quarantined();
+        self.publish();
+        let mut next_look = Instant::now() + LOOK;
+        loop {
+            let wait = self.wait(next_look);
+            match inbox.recv_timeout(wait) {
+                Ok(Inbox::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => self.on_message(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK;
+                self.look();
+            }
+            self.deliver();
+            self.publish();
+        }
+        self.write_repeats();
+    }
+
+    fn wait(&self, next_look: Instant) -> Duration {
+        let until_look = next_look.saturating_duration_since(Instant::now());
+        match self.parts.outbox.next_wake().filter(|_| self.state.courier) {
+            Some(at) => until_look.min(Duration::from_millis(at.saturating_sub(now_ms()))),
+            None => until_look,
+        }
+    }
+
+    fn on_message(&mut self, message: Inbox) {
+        match message {
+            Inbox::Case(case) => self.on_case(*case),
+            Inbox::Repeats(counts) => self.state.repeats.extend(counts),
+            Inbox::Docker(update) => {
+                if matches!(*update, DockerUpdate::Connected { .. }) {
+                    self.ask_unfinished();
+                }
+            }
+            Inbox::Courier(answer) => self.on_courier(*answer),
+            Inbox::CourierStarted => {
+                self.state.courier = true;
+                self.ask_unfinished();
+            }
+            Inbox::CourierGone => {
+                self.state.courier = false;
+                self.state.on_their_way.clear();
+                if let Err(e) = self.parts.outbox.courier_lost(now_ms()) {
+                    tracing::error!("{e}");
+                }
+                for (_, reply) in self.state.releasing.drain() {
+                    let _ = reply.send(Err(
+                        "the process that talks to Docker ended; try again".into()
+                    ));
+                }
+            }
+            Inbox::Gone { id } => {
+                self.state.held.remove(&id);
+            }
+            Inbox::Integrity {
+                what,
+                details,
+                text,
+            } => self.on_integrity(what, details, &text),
+            Inbox::Order { order, reply } => self.on_order(order, reply),
+            Inbox::Restart(why) => {
+                tracing::warn!("{why}");
+                let _ = self.parts.restart.send(Some(why));
+            }
+            Inbox::Stop => {}
+        }
+    }
+
+    /// An alert: keep it, hand the container to Docker, take the trust away, log it, tell people. In this order.
+    fn on_case(&mut self, case: Case) {
+        let Case {
+            alert,
+            mut decision,
+            frozen,
+            target,
+        } = case;
+        if let Some((result, at)) = &frozen {
+            decision.steps.push(match result {
+                Ok(f) => Step {
+                    what: "freeze".into(),
+                    ok: true,
+                    detail: format!("{:?}", f.how).to_lowercase(),
+                    at_ms: *at,
+                    took_us: u64::try_from(f.took.as_micros()).unwrap_or(u64::MAX),
+                },
+                Err(e) => Step {
+                    what: "freeze".into(),
+                    ok: false,
+                    detail: e.clone(),
+                    at_ms: *at,
+                    took_us: 0,
+                },
+            });
+        }
+        // What is decided is durable before Docker is called.
+        if let Err(e) = self.parts.store.append(entries::alert(&alert)) {
+            tracing::error!("alert {} could not be kept: {e}", alert.short_id());
+        }
+        if let Err(e) = self
+            .parts
+            .store
+            .append_durable(entries::decision(&decision))
+        {
+            tracing::error!(
+                "the decision on alert {} could not be kept: {e}",
+                alert.short_id()
+            );
+        }
+        tracing::warn!(
+            "{} {} {}: {}",
+            alert.short_id(),
+            alert.severity.name().to_uppercase(),
+            alert.container.as_ref().map_or("host", |c| c.name.as_str()),
+            alert.title
+        );
+        if let (Some((frozen, at)), Some(target)) = (&frozen, target) {
+            self.begin_quarantine(
+                Quarantine::for_alert(&alert, &decision.reason, target, frozen.as_ref().ok(), *at),
+                frozen.as_ref().ok(),
+            );
+        }
+        if self.parts.dry_run {
+            return;
+        }
+        match self.parts.trust.apply(&alert, &alert.event, now_ms()) {
+            Ok(Some(change)) => {
+                let _ = self.parts.link.ask(ToCourier::TrustHook {
+                    change: Box::new(change),
+                });
+            }
+            Ok(None) => {}
+            Err(e) => tracing::error!("{e}"),
+        }
+        if alert.response >= Response::AlertAndLog
+            && let Err(e) = self.parts.log.alert(&alert)
+        {
+            tracing::error!("{e}");
+        }
+        if alert.response >= Response::Alert {
+            self.tell(&Message::from_alert(&alert, &decision));
+        }
+    }
+
+    fn tell(&mut self, message: &Message) {
+        if self.parts.dry_run {
+            return;
+        }
+        if let Err(e) = self
+            .parts
+            .outbox
+            .enqueue(&message.clone().on_host(&self.parts.host))
+        {
+            tracing::error!("a message could not be queued: {e}");
+        }
+    }
+
+    fn begin_quarantine(&mut self, quarantine: Quarantine, frozen: Option<&Frozen>) {
+        let id = quarantine.container_id.clone();
+        let target = quarantine.target.clone();
+        write(&self.parts.shared.quarantined)
+            .entry(id.clone())
+            .or_insert(quarantine.at_ms);
+        if let Some(frozen) = frozen {
+            match handover::hold(&target, frozen) {
+                Ok(Some(held)) => drop(self.state.held.insert(id, held)),
+                Ok(None) => {}
+                Err(e) => tracing::error!("{e}"),
+            }
+        }
+        let request = Quarantines::pause_request(&quarantine);
+        if let Err(e) = self.parts.quarantines.begin(quarantine) {
+            tracing::error!("{e}");
+        }
+        self.parts.link.ask(request);
+    }
+
+    fn ask_unfinished(&mut self) {
+        for request in self.parts.quarantines.unfinished() {
+            self.parts.link.ask(request);
+        }
+    }
+
+    fn on_courier(&mut self, answer: FromCourier) {
+        let now = now_ms();
+        let done = match answer {
+            FromCourier::Delivered { queue_id, outcome } => {
+                self.state.on_their_way.remove(&queue_id);
+                self.parts
+                    .outbox
+                    .finished(queue_id, &outcome, now)
+                    .map_err(|e| e.to_string())
+            }
+            FromCourier::Paused {
+                container_id,
+                result,
+            } => self.on_paused(&container_id, &result, now),
+            FromCourier::RestartDisabled {
+                container_id,
+                result,
+            } => self
+                .parts
+                .quarantines
+                .on_restart_disabled(&container_id, &result, now)
+                .map_err(|e| e.to_string()),
+            FromCourier::Released {
+                key,
+                container_id,
+                report,
+            } => self.on_released(&key, &container_id, report, now),
+            FromCourier::Docker { .. }
+            | FromCourier::Inspected { .. }
+            | FromCourier::TrustHooked { .. } => Ok(()),
+        };
+        if let Err(e) = done {
+            tracing::error!("{e}");
+        }
+    }
+
+    fn on_paused(
+        &mut self,
+        id: &str,
+        result: &Result<actions::docker::Paused, PauseFailure>,
+        now: u64,
+    ) -> Result<(), String> {
+        if let Some(held) = self.state.held.remove(id) {
+            match result {
+                Ok(_) => held.paused(),
+                Err(_) => drop(held.not_paused().map_err(|e| e.to_string())?),
+            }
+        }
+        if let Err(e) = result {
+            tracing::warn!(
+                "Docker did not pause {}: {e}; the freeze holds all the same",
+                short(id)
+            );
+        }
+        if let Some(next) = self
+            .parts
+            .quarantines
+            .on_paused(id, result, now)
+            .map_err(|e| e.to_string())?
+        {
+            self.parts.link.ask(next);
+        }
+        Ok(())
+    }
+
+    fn on_released(
+        &mut self,
+        key: &str,
+        id: &str,
+        mut report: actions::courier::wire::ReleaseReport,
+        now: u64,
+    ) -> Result<(), String> {
+        if report.complete {
+            let target = self
+                .parts
+                .quarantines
+                .list()
+                .find(|q| q.key() == key)
+                .map(|q| q.target.clone());
+            if let (Some(target), false) = (target, report.gone)
+                && let Err(e) = freeze::thaw(&target)
+                && !e.is_gone()
+            {
+                report.complete = false;
+                report.said.push(e.to_string());
+            }
+        }
+        if report.complete {
+            write(&self.parts.shared.quarantined).remove(id);
+            if let Some(q) = self.parts.quarantines.list().find(|q| q.key() == key)
+                && let Some(rule) = &q.rule
+            {
+                write(&self.parts.shared.released).insert(q.name.clone(), (rule.clone(), now));
+            }
+            let _ = self.parts.commands.send(Command::Forget(id.to_owned()));
+        }
+        self.notice("release", json!({"container_id": id, "key": key, "said": report.said, "complete": report.complete}));
+        self.parts
+            .quarantines
+            .on_released(key, &report, now)
+            .map_err(|e| e.to_string())?;
+        if let Some(reply) = self.state.releasing.remove(key) {
+            let _ = reply.send(Ok(
+                json!({"said": report.said, "complete": report.complete}),
+            ));
+        }
+        Ok(())
+    }
+
+    fn on_order(&mut self, order: Order, reply: Reply) {
+        let answer = match order {
+            Order::List => self
+                .parts
+                .quarantines
+                .list()
+                .map(serde_json::to_value)
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array)
+                .map_err(|e| e.to_string()),
+            Order::Apply(name) => self.apply(&name),
+            Order::ReloadChannels => {
+                self.parts.outbox =
+                    match Outbox::new(self.parts.ledger.clone(), (self.parts.destinations)()) {
+                        Ok(outbox) => outbox,
+                        Err(e) => return drop(reply.send(Err(e.to_string()))),
+                    };
+                Ok(json!({"said": ["the channels are read again"]}))
+            }
+            Order::Release(what) => match self.parts.quarantines.release(&what) {
+                Ok(request) => {
+                    let ToCourier::Release { quarantine } = &request else {
+                        return;
+                    };
+                    let key = quarantine.key();
+                    if self.parts.link.ask(request) {
+                        self.state.releasing.insert(key, reply);
+                        return;
+                    }
+                    Err("too many requests wait for Docker; try again in a moment".into())
+                }
+                Err(e) => Err(e.to_string()),
+            },
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn apply(&mut self, name: &str) -> Result<Value, String> {
+        let known = read(&self.parts.shared.containers)
+            .iter()
+            .find(|c| {
+                c.name.as_deref() == Some(name) || (name.len() >= 4 && c.id.starts_with(name))
+            })
+            .cloned();
+        let container = known.ok_or_else(|| {
+            format!("no running container {name:?} is known; `docker ps` lists them")
+        })?;
+        let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
+        if let Some(q) = self.parts.quarantines.of(&container.id, None, None) {
+            return Ok(
+                json!({"said": [format!("{} is quarantined already, since {}", container.display_name(), crate::times::rfc3339(q.at_ms))]}),
+            );
+        }
+        let frozen = freeze::freeze(&target).map_err(|e| e.to_string())?;
+        let at = now_ms();
+        self.begin_quarantine(
+            Quarantine::by_hand(&container, "ordered by a person", target, Some(&frozen), at),
+            Some(&frozen),
+        );
+        self.notice(
+            "quarantine-by-hand",
+            json!({"container_id": container.id, "name": container.display_name()}),
+        );
+        Ok(json!({"said": [
+            format!("{} is frozen ({} µs); Docker is asked to say paused", container.display_name(), frozen.took.as_micros()),
+            format!("release it with: syscall-monitor quarantine release {}", crate::show::quote(container.display_name())),
+        ]}))
+    }
+
+    /// Sends what is due, and gives up waiting for answers that do not come.
+    fn deliver(&mut self) {
+        let late: Vec<u64> = self
+            .state
+            .on_their_way
+            .iter()
+            .filter(|(_, since)| since.elapsed() > DELIVERY_LIMIT)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.state.on_their_way.remove(&id);
+            let _ = self.parts.outbox.finished(
+                id,
+                &Outcome::Unknown {
+                    why: "no answer in time".into(),
+                },
+                now_ms(),
+            );
+        }
+        if !self.state.courier {
+            return;
+        }
+        while let Some(due) = self.parts.outbox.next_due(now_ms()) {
+            if let Err(e) = self.parts.outbox.started(due.queue_id, now_ms()) {
+                tracing::error!("{e}");
+                return;
+            }
+            let id = due.queue_id;
+            if self.parts.link.ask(ToCourier::Deliver {
+                queue_id: id,
+                destination: due.destination,
+                message: Box::new(due.message),
+                repeat: due.repeat,
+            }) {
+                self.state.on_their_way.insert(id, Instant::now());
+            } else {
+                let later = Outcome::Refused {
+                    permanent: false,
+                    channel: false,
+                    why: "the courier is busy".into(),
+                    retry_after_ms: Some(1000),
+                };
+                let _ = self.parts.outbox.finished(id, &later, now_ms());
+            }
+        }
+    }
+
+    /// Once a second: losses, repeats.
+    fn look(&mut self) {
+        self.write_repeats();
+        let now = self.parts.shared.losses();
+        if now.any() && now != self.state.losses {
+            let before = std::mem::replace(&mut self.state.losses, now.clone());
+            self.notice("loss", json!({"before": before, "now": now}));
+            // Everybody is told once; further losses within ten minutes are in the history and in `status`.
+            if self
+                .state
+                .last_loss_message
+                .is_none_or(|t| t.elapsed() > Duration::from_secs(600))
+            {
+                self.state.last_loss_message = Some(Instant::now());
+                self.tell(&Message::notice(Severity::Medium, "Audit records were lost", "Events of the last seconds may be missing from the history and from the alerts; `syscall-monitor status` says where they were lost.", now_ms()));
+            }
+        }
+    }
+
+    fn write_repeats(&mut self) {
+        for (id, count) in std::mem::take(&mut self.state.repeats) {
+            let id = format!("A-{id}");
+            let Ok(Some(row)) = self.parts.store.get(Kind::Alert, &id) else {
+                continue;
+            };
+            let Ok(mut alert) = serde_json::from_slice::<Alert>(&row.body) else {
+                continue;
+            };
+            alert.count = count;
+            if let Ok(body) = serde_json::to_vec(&alert)
+                && let Err(e) = self
+                    .parts
+                    .store
+                    .amend(Kind::Alert, &id, alert.time_ms, body)
+            {
+                tracing::warn!("the count of {id} could not be kept: {e}");
+            }
+        }
+    }
+
+    fn on_integrity(&mut self, what: &'static str, details: Value, text: &str) {
+        self.notice(what, details);
+        self.tell(&Message::notice(
+            Severity::High,
+            "Somebody changes what the monitor relies on",
+            text,
+            now_ms(),
+        ));
+    }
+
+    fn notice(&mut self, what: &str, details: Value) {
+        self.state.notices += 1;
+        let id = format!("N-{}-{}", now_ms(), self.state.notices);
+        if let Err(e) = self.parts.store.append(entries::notice(id, what, details)) {
+            tracing::error!("a notice could not be kept: {e}");
+        }
+    }
+
+    fn mark_quarantined(&self) {
+        let mut marks = write(&self.parts.shared.quarantined);
+        for q in self.parts.quarantines.standing() {
+            marks.insert(q.container_id.clone(), q.at_ms);
+        }
+        drop(marks);
+        let mut released = write(&self.parts.shared.released);
+        for q in self.parts.quarantines.list() {
+            if let (Some(rule), Some(at)) = (&q.rule, q.released_at) {
+                released.insert(q.name.clone(), (rule.clone(), at));
+            }
+        }
+    }
+
+    /// What `status` shows of this thread.
+    fn publish(&self) {
+        *lock(&self.parts.shared.standing) = self
+            .parts
+            .quarantines
+            .standing()
+            .map(|q| (q.container_id.clone(), q.name.clone()))
+            .collect();
+        let mut channels = lock(&self.parts.shared.channels);
+        for c in self.parts.outbox.status() {
+            let state = match (&c.stopped, &c.last_error) {
+                (Some(why), _) => format!("stopped: {why}"),
+                (None, Some(why)) => format!("trying again: {why}"),
+                (None, None) if c.last_accepted_ms.is_some() => "ok".into(),
+                (None, None) => "ready".into(),
+            };
+            channels.insert(
+                c.name.clone(),
+                ChannelState {
+                    name: c.name,
+                    configured: true,
+                    state,
+                    waiting: c.waiting as u64,
+                },
+            );
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,569 @@
+//! The sensor process: puts the rooms together and runs them until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actions::Ledger;
+use actions::outbox::{Destination, Outbox};
+use actions::policy::Policy;
+use actions::quarantine::Quarantines;
+use actions::seclog::SecurityLog;
+use actions::trust::{Trust, TrustOptions};
+use anyhow::Context;
+use collector::control::Control;
+use collector::live::{ActiveMode, Reader, ReaderOptions};
+use collector::rules::dynamic;
+use collector::settings::Wanted;
+use detector::{Detector, Pack};
+use enricher::container::Profile;
+use enricher::{Enricher, ProfileTable};
+use history::Store;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::keeper::{self, Keeper};
+use super::ledger::StoreLedger;
+use super::pipeline::{self, Judge, Tell};
+use super::respond::{Inbox, Parts, Responder};
+use super::state::{ContainerState, HistoryState, Report, Shared, lock, read};
+use super::{Options, api, kernel, link, privileges};
+use crate::channels::Channels;
+use crate::config::{Config, Mode, ProfileName, Scope};
+use crate::times::{now_ms, rfc3339};
+
+/// Batches, items and activities that wait between two stages.
+const QUEUE: usize = 128;
+
+/// Runs until SIGTERM, or until the responder asks for a new start.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    privileges::sensor()?;
+    let heartbeat = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("the sensor has no standard input; it is started by `run`")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(work(options, heartbeat))
+}
+
+async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Result<()> {
+    let config = &options.config;
+    let shared = Arc::new(Shared::new());
+    let detector = load_detector(options)?;
+    lock(&shared.rules).alert = detector.rules().len();
+    let store = open_store(config)?;
+    let ledger: Arc<dyn Ledger> = Arc::new(StoreLedger::new(store.clone()));
+    report_gap(&store, &shared)?;
+
+    // Kernel rules first: from here on the records of what we watch are made, and queue until the reader takes them.
+    let control = Control::open().context("cannot open the audit socket")?;
+    let (batches, incoming) = mpsc::channel(QUEUE);
+    let (keeper_inbox, keeper_messages) = std::sync::mpsc::channel();
+    let (responder_inbox, responder_messages) = std::sync::mpsc::channel();
+
+    let mut enricher = Enricher::new(enricher_options(options));
+    let reader = Reader::start(reader_options(options, heartbeat), batches)?;
+    // Whoever forks from now on is told by the connector; everybody else is in /proc.
+    enricher.seed();
+    lock(&shared.reader).replace(reader.counters());
+    let mut keeper = new_keeper(options, control, &reader, &shared, responder_inbox.clone())?;
+    keeper.apply().context("cannot load the kernel rules")?;
+    let mode = reader.mode();
+    *lock(&shared.mode) = Some(
+        if mode == ActiveMode::Exclusive {
+            "exclusive"
+        } else {
+            "shared"
+        }
+        .to_owned(),
+    );
+    if let Some(why) = reader.realtime_refused() {
+        shared.reason("realtime", format!("the real-time priority was refused ({why}); freezing takes a little longer on a busy host"));
+    }
+    if mode == ActiveMode::Shared {
+        shared.reason("shared", "another program owns the audit stream: only exec, mount and ptrace are watched, and a flood can lose records; stop the other program (auditd) for the whole");
+    }
+
+    let (docker_news, docker_updates) = mpsc::channel(256);
+    let link = link::start(options.clone(), responder_inbox.clone(), docker_news);
+    let (commands, command_queue) = mpsc::unbounded_channel();
+    let (restart, mut restart_wanted) = watch::channel(None);
+    let responder = new_responder(options, &store, ledger, &shared, &link, commands, restart)?;
+
+    let (items, item_queue) = mpsc::channel(QUEUE);
+    let (steps, step_queue) = mpsc::channel(QUEUE);
+    let tell = Tell {
+        keeper: keeper_inbox.clone(),
+        responder: responder_inbox.clone(),
+        store: store.clone(),
+    };
+    let judge = Judge {
+        detector,
+        policy: policy(options),
+        chosen: options.chosen.clone(),
+        store: store.clone(),
+        responder: responder_inbox.clone(),
+        shared: shared.clone(),
+        repeats: BTreeMap::new(),
+    };
+    let keeper = std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || keeper.run(&keeper_messages))?;
+    let responder = std::thread::Builder::new()
+        .name("responder".into())
+        .spawn(move || responder.run(&responder_messages))?;
+    let assembling = tokio::spawn(pipeline::assemble(incoming, items, shared.clone()));
+    let enriching = tokio::spawn(pipeline::enrich(
+        enricher,
+        item_queue,
+        docker_updates,
+        steps,
+        shared.clone(),
+        tell,
+    ));
+    let judging = tokio::spawn(judge.run(step_queue, command_queue));
+    let listener = api::listen(&config.socket(), config.api.group.as_deref())?;
+    let api = api::Api {
+        options: Arc::new(options.clone()),
+        shared: shared.clone(),
+        store: store.clone(),
+        responder: responder_inbox.clone(),
+        link,
+    };
+    let serving = tokio::spawn(api::serve(listener, api));
+    let living = tokio::spawn(mark_alive(store.clone(), config.clone()));
+    tracing::info!(
+        "watching ({}), profiles {}",
+        lock(&shared.mode).as_deref().unwrap_or_default(),
+        options.chosen.names().join(" ")
+    );
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = restart_wanted.changed() => {}
+    }
+
+    // From the source to the end: what was read is handed on, judged and kept before the store is closed.
+    shared.stopping.store(true, Ordering::Relaxed);
+    living.abort();
+    serving.abort();
+    let _ = keeper_inbox.send(keeper::Inbox::Stop);
+    tokio::task::spawn_blocking(move || keeper.join())
+        .await
+        .ok();
+    let stopped = tokio::task::spawn_blocking(move || reader.stop()).await?;
+    if let Err(e) = stopped {
+        tracing::warn!("{e}");
+    }
+    shared.reader_done.store(true, Ordering::Relaxed);
+    for stage in [assembling, enriching, judging] {
+        let _ = tokio::time::timeout(Duration::from_secs(3), stage).await;
+    }
+    let _ = responder_inbox.send(Inbox::Stop);
+    tokio::task::spawn_blocking(move || responder.join())
+        .await
+        .ok();
+    store.area(ALIVE_AREA).put(
+        b"alive",
+        json!({"ms": now_ms(), "clean": true})
+            .to_string()
+            .as_bytes(),
+    )?;
+    let _ = std::fs::remove_file(config.socket());
+    tokio::task::spawn_blocking(move || store.close()).await??;
+    if restart_wanted.borrow().is_some() {
+        anyhow::bail!("starting anew");
+    }
+    Ok(())
+}
+
+fn load_detector(options: &Options) -> anyhow::Result<Detector> {
+    let mut packs = Vec::new();
+    for dir in &options.config.rules.dirs {
+        for name in pack_names(options) {
+            let dir = dir.join(&name).join("alerts");
+            if dir.is_dir() {
+                packs.push(Pack { name, dir });
+            }
+        }
+    }
+    let detector = Detector::load(&packs, detector::Options::default())?;
+    if detector.rules().is_empty() {
+        let dirs: Vec<_> = options
+            .config
+            .rules
+            .dirs
+            .iter()
+            .map(|d| d.display().to_string())
+            .collect();
+        anyhow::bail!(
+            "no alert rules in {}; install them with scripts/enable-syscall-monitor.sh, or name their folder in the configuration: [rules] dirs",
+            dirs.join(", ")
+        );
+    }
+    Ok(detector)
+}
+
+fn pack_names(options: &Options) -> Vec<String> {
+    std::iter::once("common".to_owned())
+        .chain(options.chosen.profiles.iter().map(|p| p.name().to_owned()))
+        .collect()
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let dir = config.history_dir();
+    let options = history::Options {
+        max_age: config.max_age(),
+        max_bytes: (config.history.max_bytes > 0).then_some(config.history.max_bytes),
+        ..history::Options::default()
+    };
+    Store::open(&dir, options).with_context(|| format!("cannot open the history {}", dir.display()))
+}
+
+const ALIVE_AREA: &str = "daemon";
+
+/// Did somebody before us end without saying so? Then nobody watched from its last sign of life until now.
+fn report_gap(store: &Store, shared: &Shared) -> anyhow::Result<()> {
+    let Some(body) = store.area(ALIVE_AREA).get(b"alive")? else {
+        return Ok(());
+    };
+    let last: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    if last["clean"].as_bool() == Some(true) {
+        return Ok(());
+    }
+    let newest = store.stats().newest_ms.unwrap_or(0);
+    let start = last["ms"].as_u64().unwrap_or(0).max(newest);
+    let end = now_ms().max(start);
+    shared.counts.gaps.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(
+        "the monitor ended without a stop; nobody watched from {} to {}",
+        rfc3339(start),
+        rfc3339(end)
+    );
+    let details = json!({"start": rfc3339(start), "end": rfc3339(end), "start_ms": start, "end_ms": end, "why": "the monitor ended without a stop (killed, crashed, or the host went down)"});
+    store.append_durable(crate::entries::notice(
+        format!("N-gap-{end}"),
+        "gap",
+        details,
+    ))?;
+    Ok(())
+}
+
+/// A sign of life every second, so that the next start knows since when nobody watched; and what is too old goes.
+async fn mark_alive(store: Store, config: Config) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut count = 0u64;
+    loop {
+        ticks.tick().await;
+        count += 1;
+        let (store, retain) = (
+            store.clone(),
+            count.is_multiple_of(300)
+                && (config.history.max_age_days > 0 || config.history.max_bytes > 0),
+        );
+        let done = tokio::task::spawn_blocking(move || {
+            // Durable with the writer's next commit, which is soon enough for a sign of life.
+            let _ = store.area(ALIVE_AREA).put_later(
+                b"alive",
+                json!({"ms": now_ms(), "clean": false})
+                    .to_string()
+                    .as_bytes(),
+            )?;
+            if retain {
+                store.enforce(now_ms())?;
+            }
+            Ok::<(), history::StoreError>(())
+        });
+        if let Ok(Err(e)) = done.await {
+            tracing::error!("{e}");
+        }
+    }
+}
+
+fn enricher_options(options: &Options) -> enricher::Options {
+    let mut profiles = ProfileTable::builtin();
+    let first = options
+        .chosen
+        .profiles
+        .first()
+        .copied()
+        .unwrap_or(Profile::Openclaw);
+    profiles = profiles.with_names(first, options.containers.iter().cloned());
+    for (name, profile) in &options.config.containers.profiles {
+        if let Some(profile) = Profile::ALL
+            .into_iter()
+            .find(|p| p.name() == profile.name())
+        {
+            profiles = profiles.with_names(profile, [name.clone()]);
+        } else if *profile == ProfileName::Full {
+            tracing::warn!(
+                "containers.profiles: {name} has the profile full, which is no profile of a container; choose openclaw, clawbot or moltbot"
+            );
+        }
+    }
+    enricher::Options {
+        profiles,
+        expected_mounts: options.config.containers.expected_mounts.clone(),
+        ..enricher::Options::default()
+    }
+}
+
+fn reader_options(options: &Options, heartbeat: std::os::fd::OwnedFd) -> ReaderOptions {
+    let mode = match options.mode {
+        Mode::Auto => collector::live::Mode::Auto,
+        Mode::Exclusive => collector::live::Mode::Exclusive,
+        Mode::Shared => collector::live::Mode::Shared,
+    };
+    let realtime = Some(options.config.collector.realtime).filter(|p| *p > 0);
+    ReaderOptions {
+        mode,
+        heartbeat: Some(heartbeat),
+        realtime,
+        ..ReaderOptions::default()
+    }
+}
+
+fn new_keeper(
+    options: &Options,
+    mut control: Control,
+    reader: &Reader,
+    shared: &Arc<Shared>,
+    responder: std::sync::mpsc::Sender<Inbox>,
+) -> anyhow::Result<Keeper> {
+    let parsed = kernel::static_rules(&options.config, &pack_names(options))?;
+    let mut fixed = kernel::narrow(parsed.clone());
+    let mut wanted = None;
+    if reader.mode() == ActiveMode::Exclusive {
+        fixed = parsed.into_iter().map(|p| p.rule).collect();
+        let wait = Duration::from_millis(u64::from(options.config.collector.backlog_wait_ms));
+        let settings = Wanted::new(options.config.collector.backlog_limit, wait);
+        collector::settings::assert_settings(&mut control, &settings)
+            .context("cannot set the kernel's audit settings")?;
+        wanted = Some(settings);
+    } else {
+        // We are audited like everybody else then.
+        let own = dynamic::except_pid_from(std::process::id(), &fixed);
+        fixed.insert(0, own);
+    }
+    let supervisor = std::os::unix::process::parent_id();
+    Ok(Keeper {
+        control,
+        shared: shared.clone(),
+        responder,
+        fixed,
+        wanted,
+        auto: options.mode == Mode::Auto,
+        own_pids: vec![std::process::id(), supervisor],
+        dynamic: BTreeMap::new(),
+    })
+}
+
+fn policy(options: &Options) -> Policy {
+    let q = &options.config.quarantine;
+    Policy {
+        scope: match q.scope {
+            Scope::Agents => actions::Scope::Agents,
+            Scope::All => actions::Scope::All,
+            Scope::None => actions::Scope::None,
+        },
+        dry_run: options.dry_run,
+        protect: q.protect.clone(),
+        cooldown: Duration::from_secs(q.cooldown),
+        self_container: own_container(),
+    }
+}
+
+/// Id of the container that the monitor itself runs in.
+fn own_container() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    enricher::cgroup::parse(&text).container.map(|c| c.id)
+}
+
+fn destinations(config: &Config) -> Vec<Destination> {
+    let channels = Channels::resolve(config);
+    let mut list = Vec::new();
+    if channels.discord.is_some() {
+        list.push(Destination {
+            name: "discord".into(),
+            min_severity: config.notify.discord.min_severity,
+            pace_ms: 500,
+        });
+    }
+    if channels.telegram.is_some() {
+        list.push(Destination {
+            name: "telegram".into(),
+            min_severity: config.notify.telegram.min_severity,
+            pace_ms: 1000,
+        });
+    }
+    list
+}
+
+fn new_responder(
+    options: &Options,
+    store: &Store,
+    ledger: Arc<dyn Ledger>,
+    shared: &Arc<Shared>,
+    link: &link::Link,
+    commands: mpsc::UnboundedSender<pipeline::Command>,
+    restart: watch::Sender<Option<String>>,
+) -> anyhow::Result<Responder> {
+    let config = options.config.clone();
+    let (quarantines, bad) = Quarantines::open(ledger.clone())?;
+    for e in bad {
+        tracing::error!("{e}");
+    }
+    let outbox = Outbox::new(ledger.clone(), destinations(&config))?;
+    let (trust, problems) = Trust::open(TrustOptions {
+        dir: config.trust_dir(),
+        log: Some(config.trust.log.clone()),
+        ..TrustOptions::default()
+    })?;
+    for e in problems {
+        tracing::error!("{e}");
+    }
+    let log = SecurityLog::open(PathBuf::from(&config.trust.log))?;
+    Ok(Responder::new(Parts {
+        store: store.clone(),
+        ledger,
+        shared: shared.clone(),
+        link: link.clone(),
+        commands,
+        quarantines,
+        outbox,
+        destinations: Box::new(move || destinations(&config)),
+        trust,
+        log,
+        dry_run: options.dry_run,
+        host: host_name(),
+        restart,
+    }))
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// What `status` shows.
+pub fn report(options: &Options, shared: &Shared, store: &Store) -> Report {
+    let first_enabled = kernel::first_enabled_ms(&options.config);
+    let standing = lock(&shared.standing).clone();
+    let containers = containers(options, shared, first_enabled, &standing);
+    let mut reasons: Vec<String> = lock(&shared.reasons).values().cloned().collect();
+    for c in containers
+        .iter()
+        .filter(|c| c.older_than_audit && c.agent.is_some() && c.profile.is_some())
+    {
+        reasons.push(format!("{} is older than audit on this host: its own calls are invisible until `docker restart {}`", c.name, crate::show::quote(&c.name)));
+    }
+    let losses = shared.losses();
+    if losses.any() {
+        reasons.push("records were lost; see below".into());
+    }
+    let bytes = lock(&shared.reader)
+        .as_ref()
+        .map_or(0, |r| r.bytes.load(Ordering::Relaxed));
+    let uptime = shared.started.elapsed();
+    let stats = store.stats();
+    let mut channels: Vec<_> = lock(&shared.channels).values().cloned().collect();
+    for name in ["discord", "telegram"] {
+        if !channels.iter().any(|c| c.name == name) {
+            channels.push(super::state::ChannelState {
+                name: name.into(),
+                configured: false,
+                state: "not configured".into(),
+                waiting: 0,
+            });
+        }
+    }
+    Report {
+        schema: "syscall-monitor/status/1".into(),
+        state: if reasons.is_empty() {
+            "healthy"
+        } else {
+            "partial"
+        }
+        .into(),
+        reasons,
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: Some(std::os::unix::process::parent_id()),
+        mode: lock(&shared.mode).clone(),
+        dry_run: options.dry_run,
+        profiles: options
+            .chosen
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        uptime_s: uptime.as_secs(),
+        kernel: Some(lock(&shared.kernel).clone()),
+        docker: lock(&shared.docker).clone(),
+        containers,
+        channels,
+        losses,
+        others: lock(&shared.others).clone(),
+        mb_per_day: (uptime.as_secs() >= 20)
+            .then(|| bytes as f64 / uptime.as_secs_f64() * 86_400.0 / 1e6),
+        events: shared.counts.events.load(Ordering::Relaxed),
+        alerts: shared.counts.alerts.load(Ordering::Relaxed),
+        quarantined: standing.into_iter().map(|(_, name)| name).collect(),
+        history: Some(HistoryState {
+            dir: options.config.history_dir().display().to_string(),
+            entries: stats.entries.iter().sum(),
+            bytes: stats.bytes_on_disk,
+            oldest: stats.oldest_ms.map(rfc3339),
+        }),
+        rules: lock(&shared.rules).clone(),
+    }
+}
+
+fn containers(
+    options: &Options,
+    shared: &Shared,
+    first_enabled: Option<u64>,
+    standing: &[(String, String)],
+) -> Vec<ContainerState> {
+    let shared_mode = lock(&shared.mode).as_deref() == Some("shared");
+    let known = read(&shared.containers).clone();
+    let mut list: Vec<_> = known
+        .iter()
+        .filter(|c| c.init_pid != 0 || read(&shared.runtimes).contains_key(&c.id))
+        .map(|c| {
+            let older = first_enabled.is_some_and(|at| c.started_ms != 0 && c.started_ms < at);
+            let mut blind = Vec::new();
+            if older {
+                blind.push("it started before audit was enabled: what its first processes do themselves is not seen until it is restarted".to_owned());
+            }
+            if !c.privileged && !c.security_opt.iter().any(|o| o.starts_with("seccomp=unconfined")) {
+                blind.push("calls that Docker's seccomp profile refuses (mount, unshare, bpf, … without the capability) leave no record".into());
+            }
+            if shared_mode {
+                blind.push("file access: another program owns the audit stream, so only exec, mount and ptrace are watched".into());
+            }
+            blind.push("what it does through io_uring, and writes through files that are open already".into());
+            ContainerState {
+                id: c.id.clone(),
+                name: c.display_name().to_owned(),
+                image: c.image.clone(),
+                profile: c.profile.filter(|p| options.chosen.profiles.contains(p)).map(|p| p.name().to_owned()),
+                agent: c.agent.clone().filter(|_| c.profile.is_some()),
+                quarantined: standing.iter().any(|(id, _)| *id == c.id),
+                older_than_audit: older,
+                blind,
+            }
+        })
+        .collect();
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    list
+}

@@ -1,0 +1,240 @@
+//! What `status` shows, and what the sensor's tasks share to make it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use enricher::{Container, Runtime};
+use serde::{Deserialize, Serialize};
+
+/// One object that says how the monitor is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub schema: String,
+    /// `healthy`, `partial`, `starting`, `stopped`, `failed`.
+    pub state: String,
+    /// Why it is not simply healthy, each a sentence with the next step.
+    pub reasons: Vec<String>,
+    pub version: String,
+    pub pid: Option<u32>,
+    pub mode: Option<String>,
+    pub dry_run: bool,
+    pub profiles: Vec<String>,
+    pub uptime_s: u64,
+    pub kernel: Option<Kernel>,
+    pub docker: DockerState,
+    pub containers: Vec<ContainerState>,
+    pub channels: Vec<ChannelState>,
+    pub losses: Losses,
+    pub others: Vec<Other>,
+    /// What the records come to in text, as another reader's log would hold them; an estimate from the last minutes.
+    pub mb_per_day: Option<f64>,
+    pub events: u64,
+    pub alerts: u64,
+    /// Names of the quarantined containers.
+    pub quarantined: Vec<String>,
+    pub history: Option<HistoryState>,
+    pub rules: RulesState,
+}
+
+/// The kernel's audit settings.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Kernel {
+    pub enabled: u32,
+    pub owner_pid: u32,
+    pub backlog: u32,
+    pub backlog_limit: u32,
+    pub backlog_wait_jiffies: u32,
+    pub lost: u32,
+    pub rate_limit: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DockerState {
+    pub connected: bool,
+    pub version: Option<String>,
+    pub why: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub id: String,
+    pub name: String,
+    pub image: Option<String>,
+    pub profile: Option<String>,
+    pub agent: Option<String>,
+    pub quarantined: bool,
+    /// Its first process started before audit was first enabled: its own calls are invisible until it is restarted.
+    pub older_than_audit: bool,
+    /// What is not seen of it, in words.
+    pub blind: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ChannelState {
+    pub name: String,
+    pub configured: bool,
+    /// `ok`, `waiting`, or why it is stopped.
+    pub state: String,
+    /// Messages that wait.
+    pub waiting: u64,
+}
+
+/// Everything that was lost, each counted where it was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// At the kernel boundary.
+    #[serde(flatten)]
+    pub collector: collector::losses::Losses,
+    /// Events closed by a timer or for want of memory, so perhaps not whole.
+    pub incomplete_events: u64,
+    /// Activities that the detector or the history could not take in time.
+    pub pipeline_dropped: u64,
+    /// Entries that the history could not take.
+    pub history_dropped: u64,
+    /// Records from user space inside a container, which may say anything; dropped.
+    pub forged_records: u64,
+    /// Times when nobody watched.
+    pub gaps: u64,
+}
+
+impl Losses {
+    /// Is there anything that may hide an event?
+    pub fn any(&self) -> bool {
+        self.collector.any() || self.pipeline_dropped + self.history_dropped + self.gaps > 0
+    }
+}
+
+/// Somebody else who gets the same records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Other {
+    pub name: String,
+    pub how: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HistoryState {
+    pub dir: String,
+    pub entries: u64,
+    pub bytes: u64,
+    pub oldest: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RulesState {
+    /// Kernel rules in force, per-container ones included.
+    pub kernel: usize,
+    pub per_container: usize,
+    /// Rules that could not be loaded, and why.
+    pub skipped: Vec<String>,
+    /// Alert rules.
+    pub alert: usize,
+}
+
+/// Counters that several tasks write.
+#[derive(Default)]
+pub struct Counts {
+    pub events: AtomicU64,
+    pub alerts: AtomicU64,
+    pub incomplete: AtomicU64,
+    pub forged: AtomicU64,
+    pub gaps: AtomicU64,
+    pub history_dropped: AtomicU64,
+    pub pipeline_dropped: AtomicU64,
+    /// Records that the kernel threw away since we started.
+    pub kernel_lost: AtomicU64,
+}
+
+/// What the sensor's tasks share. Each lock is held for a copy only.
+pub struct Shared {
+    pub started: Instant,
+    pub counts: Counts,
+    pub mode: Mutex<Option<String>>,
+    pub kernel: Mutex<Kernel>,
+    pub docker: Mutex<DockerState>,
+    pub containers: RwLock<Vec<Arc<Container>>>,
+    pub runtimes: RwLock<HashMap<String, Runtime>>,
+    pub channels: Mutex<BTreeMap<String, ChannelState>>,
+    pub rules: Mutex<RulesState>,
+    pub reasons: Mutex<BTreeMap<&'static str, String>>,
+    pub reader: Mutex<Option<Arc<collector::live::Counters>>>,
+    /// Frozen containers by id, and since when (milliseconds since the epoch).
+    pub quarantined: RwLock<HashMap<String, u64>>,
+    /// The last release of a container by name: rule, and when.
+    pub released: RwLock<HashMap<String, (String, u64)>>,
+    /// Who else gets the records.
+    pub others: Mutex<Vec<Other>>,
+    /// Quarantines in force: id and name.
+    pub standing: Mutex<Vec<(String, String)>>,
+    /// A stop was asked for.
+    pub stopping: AtomicBool,
+    /// The reader handed on its last batch.
+    pub reader_done: AtomicBool,
+}
+
+impl Shared {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            counts: Counts::default(),
+            mode: Mutex::default(),
+            kernel: Mutex::default(),
+            docker: Mutex::default(),
+            containers: RwLock::default(),
+            runtimes: RwLock::default(),
+            channels: Mutex::default(),
+            rules: Mutex::default(),
+            reasons: Mutex::default(),
+            reader: Mutex::default(),
+            quarantined: RwLock::default(),
+            released: RwLock::default(),
+            others: Mutex::default(),
+            standing: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            reader_done: AtomicBool::new(false),
+        }
+    }
+
+    /// Something that keeps the monitor from being simply healthy.
+    pub fn reason(&self, what: &'static str, text: impl Into<String>) {
+        lock(&self.reasons).insert(what, text.into());
+    }
+
+    /// It is over.
+    pub fn clear_reason(&self, what: &'static str) {
+        lock(&self.reasons).remove(what);
+    }
+
+    /// The ledger of losses.
+    pub fn losses(&self) -> Losses {
+        let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        let reader = lock(&self.reader).clone();
+        let c = &self.counts;
+        Losses {
+            collector: reader
+                .map(|r| collector::losses::Losses::snapshot(&r, get(&c.kernel_lost)))
+                .unwrap_or_default(),
+            incomplete_events: get(&c.incomplete),
+            pipeline_dropped: get(&c.pipeline_dropped),
+            history_dropped: get(&c.history_dropped),
+            forged_records: get(&c.forged),
+            gaps: get(&c.gaps),
+        }
+    }
+}
+
+/// A lock whose holder panicked still holds good data here: every write is a whole replacement.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same for reading.
+pub fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same for writing.
+pub fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
