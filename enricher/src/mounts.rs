@@ -220,6 +220,9 @@ fn declared(
     }
     let dangerous = point.host.iter().any(|h| is_system(h));
     // Below the directory of volumes, and really there: a volume that binds another directory shows that one first.
+    if point.host.first().is_some_and(|h| is_volume(h)) {
+        return true;
+    }
     if let Some(volumes) = volumes
         && point
             .host
@@ -236,6 +239,33 @@ fn declared(
     }
     let agent = profile.is_some() || !known;
     agent && policy.profiles.is_state(profile, to)
+}
+
+/// Inside a volume of an engine whose directory is where engines put it: docker and podman, root's and a user's.
+fn is_volume(host: &str) -> bool {
+    const STORES: [&str; 4] = [
+        "/docker/volumes/",
+        "/containers/storage/volumes/",
+        "/.local/share/docker/volumes/",
+        "/.local/share/containers/storage/volumes/",
+    ];
+    let roots = ["/var/lib", "/home/", "/root"];
+    STORES.iter().any(|store| {
+        host.split_once(store).is_some_and(|(before, rest)| {
+            let (plain, of_user) = (
+                before == roots[0],
+                before == roots[2] || before.starts_with(roots[1]),
+            );
+            let mut parts = rest.split('/');
+            let name = parts.next().is_some_and(|n| !n.is_empty());
+            name && parts.next() == Some("_data")
+                && if store.starts_with("/.local") {
+                    of_user
+                } else {
+                    plain
+                }
+        })
+    })
 }
 
 /// What engines mount by themselves: name resolution, the init program, shared memory, Kubernetes' own files.
@@ -453,6 +483,25 @@ mod tests {
             },
         );
         assert!(!table.covering("/data/x").unwrap().declared);
+    }
+
+    #[test]
+    fn volumes_are_known_by_where_engines_keep_them() {
+        for volume in [
+            "/var/lib/docker/volumes/v/_data",
+            "/var/lib/containers/storage/volumes/v/_data/sub",
+            "/home/me/.local/share/containers/storage/volumes/v/_data",
+        ] {
+            assert!(is_volume(volume), "{volume}");
+        }
+        for other in [
+            "/var/lib/docker/volumes",
+            "/var/lib/docker/volumes/v",
+            "/etc/docker/volumes/v/_data",
+            "/tmp/.local/share/docker/volumes/v/_data",
+        ] {
+            assert!(!is_volume(other), "{other}");
+        }
     }
 
     #[test]

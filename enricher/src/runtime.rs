@@ -68,6 +68,8 @@ impl Runtime {
 pub enum Unread {
     /// The process is gone, or may not be read.
     Gone,
+    /// The runtime is still at work: the host's root is still mounted below the new one.
+    Early,
     /// `/proc/PID/cgroup` names another container, or none.
     Contradiction(Option<String>),
 }
@@ -90,6 +92,9 @@ pub fn read(
     let after = proc.stat(pid).ok_or(Unread::Gone)?;
     if before.start_ticks != after.start_ticks || mounts.is_empty() {
         return Err(Unread::Gone);
+    }
+    if mounts.iter().filter(|m| m.mount_point == "/").count() > 1 {
+        return Err(Unread::Early);
     }
     let table = MountTable::join(&mounts, host);
     let runtime = Runtime {

@@ -1,5 +1,7 @@
 //! Captured life of two containers: every exec names its container, and setup, hooks and teardown are told apart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
 use collector::proc_events::{ProcEvent, ProcEventKind};
 use collector::record::{RecordType, parse_header};
 use collector::{Event, EventId};

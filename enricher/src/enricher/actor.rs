@@ -322,13 +322,13 @@ impl Enricher {
     fn learn(&mut self, activity: &Activity, key: Option<Key>, standing: Standing, pid: u32) {
         let Some(key) = key else { return };
         match standing.role {
-            // After pivot_root every mount is where the container will see it, and no program of it has run yet.
+            // runc mounts everything, moves the root with pivot_root, and takes the old root away with umount2: from then on
+            // every mount is where the container will see it, and no program of it has run yet.
             Role::SetupClone(_, Verb::Create) => {
-                let pivot = activity
-                    .syscall
-                    .as_ref()
-                    .is_some_and(|c| c.name == "pivot_root" && c.success == Some(true));
-                if pivot {
+                let done = activity.syscall.as_ref().is_some_and(|c| {
+                    matches!(c.name.as_str(), "umount2" | "umount") && c.success == Some(true)
+                });
+                if done {
                     self.read_runtime(key, pid, true);
                 }
             }

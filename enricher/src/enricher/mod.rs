@@ -441,6 +441,7 @@ impl Enricher {
             is_init,
         ) {
             Ok(read) => read,
+            Err(runtime::Unread::Early) => return,
             Err(runtime::Unread::Gone) => {
                 self.counters.proc_late += 1;
                 return;
