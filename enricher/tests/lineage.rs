@@ -323,3 +323,29 @@ fn what_is_written_is_read_again() {
     }
     assert!(Activity::decode(&[9, 9]).is_err());
 }
+
+#[test]
+fn json_has_the_fixed_shape() {
+    let all = live();
+    let first = execs(&all).find(|a| a.phase == Phase::Running).unwrap();
+    let json = first.to_json();
+    assert_eq!(json["schema"], "syscall-monitor/event/1");
+    assert_eq!(json["time"], "2026-11-22T16:40:27.748Z");
+    assert_eq!(
+        (json["category"].as_str(), json["phase"].as_str()),
+        (Some("process"), Some("running"))
+    );
+    assert_eq!(
+        (
+            json["container"]["id"].as_str(),
+            json["container"]["certain"].as_bool()
+        ),
+        (Some(RUN), Some(true))
+    );
+    assert_eq!(json["syscall"]["name"], "execve");
+    assert_eq!(json["paths"][0]["path"], "/bin/sh");
+    assert_eq!(json["paths"][0]["mode"], "0100755");
+    assert_eq!(json["records"][0]["type"], "SYSCALL");
+    assert_eq!(json["records"][0]["fields"]["exe"], "/bin/busybox");
+    assert_eq!(json["complete"], true);
+}

@@ -391,7 +391,7 @@ impl Table {
         }
     }
 
-    /// The connector lost messages: rows are no longer known to be right until [`Table::repair`] has looked at them.
+    /// The connector lost messages: rows are no longer known to be right until [`Table::seed`] has looked at them.
     pub fn overrun(&mut self) {
         self.overruns += 1;
     }
