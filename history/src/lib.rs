@@ -49,7 +49,7 @@ pub use area::{Area, Queue};
 pub use entry::{Cursor, CursorError, Entry, Field, Kind, Row};
 pub use error::{Dropped, StoreError, Why};
 pub use intake::Amendment;
-pub use query::{BodyTest, Clause, Pattern, Query, QueryStats};
+pub use query::{BodyTest, Clause, Pattern, Query, QueryStats, TestOfBytes};
 pub use retention::Retention;
 pub use shared::Subscription;
 pub use stats::{Head, Stats};

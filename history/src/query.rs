@@ -43,7 +43,10 @@ pub struct Clause {
 
 /// A test of the body, run only on rows that fit otherwise: a regular expression, say. Bodies come as they were stored.
 #[derive(Clone)]
-pub struct BodyTest(pub Arc<dyn Fn(&[u8]) -> bool + Send + Sync>);
+pub struct BodyTest(pub Arc<TestOfBytes>);
+
+/// A test of bytes that any thread may run.
+pub type TestOfBytes = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 impl fmt::Debug for BodyTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

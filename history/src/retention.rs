@@ -73,10 +73,10 @@ pub(crate) fn next(shared: &Shared, now: u64) -> Option<(usize, u64)> {
         let Some(limit) = age.map(|age| now.saturating_sub(age.as_millis() as u64)) else {
             continue;
         };
-        if let Some((number, blocks)) = first(&live[lane]) {
-            if newest(blocks, now).is_some_and(|time| time < limit) {
-                return Some((lane, number));
-            }
+        if let Some((number, blocks)) = first(&live[lane])
+            && newest(blocks, now).is_some_and(|time| time < limit)
+        {
+            return Some((lane, number));
         }
     }
     let bytes: u64 = live.iter().map(LaneView::bytes).sum();

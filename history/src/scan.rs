@@ -29,8 +29,8 @@ const FRAMES: usize = 24;
 /// Where the rows of a run come from.
 enum Origin {
     Sealed {
-        seen: Seen,
-        meta: Meta,
+        seen: Box<Seen>,
+        meta: Box<Meta>,
         changes: Option<Changes>,
     },
     Open {
@@ -276,8 +276,8 @@ impl Scan<'_> {
             .collect();
         self.push(
             Origin::Sealed {
-                seen,
-                meta,
+                seen: Box::new(seen),
+                meta: Box::new(meta),
                 changes,
             },
             hits,

@@ -62,7 +62,7 @@ impl Default for Options {
             min_free_bytes: 128 << 20,
             read_only: false,
             queue_entries: 65_536,
-            queue_bytes: 48 << 20,
+            queue_bytes: 24 << 20,
             block_rows: 1024,
             seal_after: Duration::from_secs(600),
         }

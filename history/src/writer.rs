@@ -466,7 +466,10 @@ impl Writer {
             &state.encode(),
         )?;
 
-        let complete = (state.open % index::BLOCKS == 0).then(|| info.number / index::BLOCKS);
+        let complete = state
+            .open
+            .is_multiple_of(index::BLOCKS)
+            .then_some(info.number / index::BLOCKS);
         let mut index_bytes = 0;
         if let Some(super_block) = complete {
             let (mut blocks, mut all): (Vec<_>, _) = {
@@ -526,22 +529,22 @@ impl Writer {
             return Ok(());
         };
         let least = self.shared.options.min_free_bytes;
-        if free < least {
-            if let Some((lane, super_block)) = retention::oldest(&self.shared) {
-                let dropped = retention::drop_super(
-                    &self.shared,
-                    lane,
-                    super_block,
-                    &mut self.lanes[lane].state,
-                )?;
-                tracing::warn!(
-                    free,
-                    blocks = dropped.blocks,
-                    "the disk is nearly full: the oldest history was dropped"
-                );
-                self.lanes[lane].older = (0, 0);
-                self.dirty.get_or_insert_with(Instant::now);
-            }
+        if free < least
+            && let Some((lane, super_block)) = retention::oldest(&self.shared)
+        {
+            let dropped = retention::drop_super(
+                &self.shared,
+                lane,
+                super_block,
+                &mut self.lanes[lane].state,
+            )?;
+            tracing::warn!(
+                free,
+                blocks = dropped.blocks,
+                "the disk is nearly full: the oldest history was dropped"
+            );
+            self.lanes[lane].older = (0, 0);
+            self.dirty.get_or_insert_with(Instant::now);
         }
         self.shared
             .intake
