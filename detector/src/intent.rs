@@ -48,7 +48,7 @@ fn openat2_flags(activity: &Activity) -> Option<u64> {
 }
 
 /// Calls that change a file or a directory whatever their arguments are.
-const CHANGING_CALLS: [&str; 44] = [
+const CHANGING_CALLS: [&str; 45] = [
     "creat",
     "truncate",
     "truncate64",
@@ -93,6 +93,7 @@ const CHANGING_CALLS: [&str; 44] = [
     "utimensat",
     "futimesat",
     "utimensat_time64",
+    "file_setattr",
 ];
 
 #[cfg(test)]

@@ -224,6 +224,8 @@ pub fn kernel_cases() -> Vec<Case> {
                 open_write("/h").host_path("/m/k", "/root/.ssh/authorized_keys", true),
                 open_write("/h").host_path("/m/b", "/home/ann/.bashrc", true),
                 open_write("/h").host_path("/m/s", "/usr/bin/sudo", true),
+                // The kernel's watch knows the inode; the mount is not known (yet).
+                open_write("/m/crontab").key("sm-trusted"),
             ],
             vec![
                 open_read("/h").host_path("/mnt/etc/cron.d/x", "/etc/cron.d/x", true),
