@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::docker::{LABEL, LABEL_VALUE};
 use crate::process::run;
 
+pub use crate::gateway::gateway;
+
 /// Name of the image.
 pub const IMAGE: &str = "syscall-monitor-test/agent:latest";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -33,7 +35,7 @@ pub fn build() -> &'static str {
 }
 
 /// Builds the attacker, statically linked, and the one call of it that is in C. Gives the folder that holds both.
-fn build_attacker() -> PathBuf {
+pub(crate) fn build_attacker() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| here.join("../../target"), PathBuf::from)

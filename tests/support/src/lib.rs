@@ -6,6 +6,7 @@
 
 pub mod discord;
 pub mod docker;
+pub mod gateway;
 pub mod image;
 pub mod kernel;
 pub mod load;
