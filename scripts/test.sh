@@ -70,7 +70,12 @@ obstacle() {
         echo "the kernel's audit cannot be reached (a container, or a kernel without CONFIG_AUDIT)"
     elif auditctl -s | grep -qx 'enabled 2'; then
         echo "audit is locked until the next boot (enabled 2)"
-    elif audit_owner >/dev/null; then
+    fi
+}
+
+# The same, once the lock is ours: before that another test run's daemon may own the stream.
+owner_in_the_way() {
+    if audit_owner >/dev/null; then
         echo "$(cat "/proc/$(audit_owner)/comm") (pid $(audit_owner)) owns the audit stream; stop it first"
     fi
 }
@@ -99,11 +104,12 @@ clean_up() {
     set +e
     # Ctrl-C again must not stop half-way.
     trap '' INT TERM
-    [[ -n $WORK ]] || exit "$status"
-    end_daemons
-    remove_containers
-    audit_restore "$WORK/audit-before"
-    stop_dockerd
+    if [[ -e $WORK/audit-before ]]; then
+        end_daemons
+        remove_containers
+        audit_restore "$WORK/audit-before"
+        stop_dockerd
+    fi
     rm -rf "$WORK"
     exit "$status"
 }
@@ -203,25 +209,35 @@ kernel_packages() {
     echo syscall-monitor
 }
 
-# Compiled by the owner of the build, run by root one after the other: there is one kernel.
-kernel_tests() {
-    step "Tests on the kernel and Docker"
-    local -a packages=() programs
-    local package program folder
+PROGRAMS=()
+
+# Everything is compiled before the lock is taken, and by the owner of the build: no file of root's gets into the clone.
+build_kernel_tests() {
+    step "Compiling the tests on the kernel and Docker"
+    local -a packages=()
+    local package
     for package in $(kernel_packages); do packages+=(-p "$package"); done
     build_attacker
     cargo_ test --locked "${packages[@]}" --no-run --message-format=json 2>"$WORK/build.log" >"$WORK/build.json" ||
         { cat "$WORK/build.log" >&2; die "the tests do not compile"; }
-    mapfile -t programs < <(jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable != null)
+    mapfile -t PROGRAMS < <(jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable != null)
         | "\(.manifest_path)\t\(.executable)"' "$WORK/build.json")
+}
+
+# Run by root, one after the other: there is one kernel.
+kernel_tests() {
+    step "Tests on the kernel and Docker"
     export SYSCALL_MONITOR_KERNEL_TESTS=1 SYSCALL_MONITOR_TEST_LOCK_HELD=1
     ((!LONG)) || export SYSCALL_MONITOR_LONG_TESTS=1
     local -a failed=()
-    for program in "${programs[@]}"; do
+    local program folder
+    for program in "${PROGRAMS[@]}"; do
         folder=$(dirname "${program%%$'\t'*}")
         program=${program#*$'\t'}
         note "$(basename "$program")"
-        (cd "$folder" && CARGO_MANIFEST_DIR=$folder "$program" --test-threads=1 ${ONLY:+"$ONLY"} 9>&-) || failed+=("$(basename "$program")")
+        # Every one runs, also after a failure: a person wants to see all that is broken.
+        (cd "$folder" && CARGO_MANIFEST_DIR=$folder "$program" --test-threads=1 ${ONLY:+"$ONLY"} 9>&-) ||
+            failed+=("$(basename "$program")")
     done
     ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
 }
@@ -233,22 +249,28 @@ take_lock() {
     flock -n 9 || { note "another test run uses the kernel; waiting"; flock 9; }
 }
 
+# Without root or audit there is nothing that could be tried; with CI=true that is an error.
+skip() {
+    [[ ${CI:-} != true ]] || die "the tests on the kernel and Docker cannot run, and CI=true: $1"
+    step "Skipped: the tests on the kernel and Docker. $1"
+    exit 0
+}
+
 main() {
     unit_tests
     [[ $EUID -ne 0 ]] || install_needs
     local why
     why=$(obstacle)
-    if [[ -n $why ]]; then
-        [[ ${CI:-} != true ]] || die "the tests on the kernel and Docker cannot run, and CI=true: $why"
-        step "Skipped: the tests on the kernel and Docker. $why"
-        return
-    fi
-    take_lock
+    [[ -z $why ]] || skip "$why"
     WORK=$(mktemp -d)
-    audit_save "$WORK/audit-before"
     trap clean_up EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    build_kernel_tests
+    take_lock
+    why=$(owner_in_the_way)
+    [[ -z $why ]] || skip "$why"
+    audit_save "$WORK/audit-before"
     start_dockerd
     kernel_tests
     step "All tests passed"
