@@ -39,11 +39,11 @@ pub(crate) fn begin(shared: &Shared, dir: &Path) -> Result<()> {
     ] {
         copy(&shared.db, &target, &[what], |_| true)?;
     }
-    shared.copying.fetch_add(1, Ordering::AcqRel);
     target
         .flush()
-        .map(|_| ())
-        .map_err(StoreError::engine("flushing the copy"))
+        .map_err(StoreError::engine("flushing the copy"))?;
+    shared.copying.fetch_add(1, Ordering::AcqRel);
+    Ok(())
 }
 
 /// By the caller, after [`begin`]: copies the sealed blocks.

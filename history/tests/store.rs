@@ -334,6 +334,14 @@ fn age_removes_activities_first_and_their_alerts_later() {
         (64, 512, time(511))
     );
     assert_eq!(store.get(Kind::Activity, &id(511)).unwrap(), None);
+    // What retention took does not come back, and a late record for it is no trouble.
+    store.append(activity(511)).unwrap();
+    store
+        .amend(Kind::Activity, &id(511), time(511), b"late".to_vec())
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert_eq!(store.get(Kind::Activity, &id(511)).unwrap(), None);
     assert_eq!(
         store.get(Kind::Activity, &id(512)).unwrap().unwrap().body,
         body(512)
