@@ -8,8 +8,8 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointSettings,
-    NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointIpamConfig,
+    EndpointSettings, NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,20 +34,26 @@ pub struct Before {
 pub struct Endpoint {
     /// Id of the network.
     pub network_id: Option<String>,
-    /// Address that was asked for (not one that was merely given).
-    pub ipv4: Option<String>,
-    /// As above.
-    pub ipv6: Option<String>,
-    /// Link-local addresses.
-    pub link_local: Vec<String>,
+    /// Addresses that were asked for (not those that were merely given); Docker tells "none asked for" (`{}`) from "nothing
+    /// said" (`null`), here and below, and so do we, for the way back is to be exact.
+    pub addresses: Option<Addresses>,
     /// Aliases that were asked for.
-    pub aliases: Vec<String>,
+    pub aliases: Option<Vec<String>>,
     /// Links.
-    pub links: Vec<String>,
+    pub links: Option<Vec<String>>,
     /// Options of the driver.
-    pub driver_opts: BTreeMap<String, String>,
+    pub driver_opts: Option<BTreeMap<String, String>>,
     /// Which network gives the default route.
     pub gateway_priority: Option<i64>,
+}
+
+/// Addresses that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Addresses {
+    pub ipv4: Option<String>,
+    pub ipv6: Option<String>,
+    pub link_local: Option<Vec<String>>,
 }
 
 /// Docker paused it.
@@ -444,48 +450,39 @@ fn before(found: &ContainerInspectResponse) -> Before {
 
 impl Endpoint {
     fn from_settings(settings: &EndpointSettings, container_id: &str) -> Self {
-        let ipam = settings.ipam_config.as_ref();
         let set = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
+        // Older engines list the container's short id among the aliases, and add it again by themselves.
+        let own = |a: &String| a.len() >= 12 && container_id.starts_with(a.as_str());
         Self {
             network_id: set(&settings.network_id),
-            ipv4: ipam.and_then(|i| set(&i.ipv4_address)),
-            ipv6: ipam.and_then(|i| set(&i.ipv6_address)),
-            link_local: ipam
-                .and_then(|i| i.link_local_ips.clone())
-                .unwrap_or_default(),
-            // Older engines list the container's short id among the aliases, and add it again by themselves.
+            addresses: settings.ipam_config.as_ref().map(|i| Addresses {
+                ipv4: set(&i.ipv4_address),
+                ipv6: set(&i.ipv6_address),
+                link_local: i.link_local_ips.clone(),
+            }),
             aliases: settings
                 .aliases
-                .iter()
-                .flatten()
-                .filter(|a| a.len() < 12 || !container_id.starts_with(a.as_str()))
-                .cloned()
-                .collect(),
-            links: settings.links.clone().unwrap_or_default(),
+                .as_ref()
+                .map(|all| all.iter().filter(|a| !own(a)).cloned().collect()),
+            links: settings.links.clone(),
             driver_opts: settings
                 .driver_opts
                 .clone()
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+                .map(|o| o.into_iter().collect()),
             gateway_priority: settings.gw_priority,
         }
     }
 
     fn settings(&self) -> EndpointSettings {
-        let some = |v: &Vec<String>| (!v.is_empty()).then(|| v.clone());
-        let ipam = (self.ipv4.is_some() || self.ipv6.is_some() || !self.link_local.is_empty())
-            .then(|| bollard::models::EndpointIpamConfig {
-                ipv4_address: self.ipv4.clone(),
-                ipv6_address: self.ipv6.clone(),
-                link_local_ips: some(&self.link_local),
-            });
         EndpointSettings {
-            ipam_config: ipam,
-            aliases: some(&self.aliases),
-            links: some(&self.links),
-            driver_opts: (!self.driver_opts.is_empty())
-                .then(|| self.driver_opts.clone().into_iter().collect()),
+            ipam_config: self.addresses.as_ref().map(|a| EndpointIpamConfig {
+                ipv4_address: a.ipv4.clone(),
+                ipv6_address: a.ipv6.clone(),
+                link_local_ips: a.link_local.clone(),
+            }),
+            aliases: self.aliases.clone(),
+            links: self.links.clone(),
+            driver_opts: self.driver_opts.clone().map(|o| o.into_iter().collect()),
             gw_priority: self.gateway_priority,
             ..EndpointSettings::default()
         }
