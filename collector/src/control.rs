@@ -8,7 +8,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use netlink_packet_audit::AuditMessage;
-use netlink_packet_audit::constants::{AUDIT_ADD_RULE, AUDIT_DEL_RULE, AUDIT_GET, AUDIT_LIST_RULES};
+use netlink_packet_audit::constants::{
+    AUDIT_ADD_RULE, AUDIT_DEL_RULE, AUDIT_GET, AUDIT_LIST_RULES,
+};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkSerializable};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
 
@@ -32,7 +34,9 @@ pub enum ControlError {
     #[error("this kernel has no audit; boot one with CONFIG_AUDIT=y and CONFIG_AUDITSYSCALL=y")]
     NoAudit,
     /// `enabled` is 2.
-    #[error("could not {what}: the audit configuration is locked (enabled 2) until the next boot; reboot to change it")]
+    #[error(
+        "could not {what}: the audit configuration is locked (enabled 2) until the next boot; reboot to change it"
+    )]
     Locked {
         /// What was tried.
         what: String,
@@ -67,7 +71,9 @@ pub enum ControlError {
         what: String,
     },
     /// The kernel did not answer.
-    #[error("the kernel did not answer within {limit:?} when asked to {what}; look at `status` and try again")]
+    #[error(
+        "the kernel did not answer within {limit:?} when asked to {what}; look at `status` and try again"
+    )]
     Timeout {
         /// What was tried.
         what: String,
@@ -75,7 +81,9 @@ pub enum ControlError {
         limit: Duration,
     },
     /// The kernel's answer cannot be understood.
-    #[error("could not {what}: the kernel's answer makes no sense ({why}); report this with the kernel's version")]
+    #[error(
+        "could not {what}: the kernel's answer makes no sense ({why}); report this with the kernel's version"
+    )]
     Answer {
         /// What was tried.
         what: String,
@@ -128,7 +136,9 @@ impl Control {
         socket.bind_auto().map_err(failed("bind"))?;
         // A long list of rules must fit, since the kernel does not wait long for us.
         let _ = collector_sys::set_receive_buffer(&socket, 4 << 20);
-        socket.set_non_blocking(true).map_err(failed("set non-blocking mode"))?;
+        socket
+            .set_non_blocking(true)
+            .map_err(failed("set non-blocking mode"))?;
         Ok(Self {
             socket,
             sequence: 0,
@@ -144,12 +154,22 @@ impl Control {
         let what = "read the audit status";
         let (kind, payload) = serialized(&AuditMessage::GetStatus(None));
         let mut status = None;
-        self.transact(what, kind, &payload, &Request::Plain, Until::Reply, |kind, payload| {
-            if kind == AUDIT_GET {
-                status = Some(Status::parse(payload).ok_or_else(|| format!("a status of {} bytes", payload.len()))?);
-            }
-            Ok(())
-        })?;
+        self.transact(
+            what,
+            kind,
+            &payload,
+            &Request::Plain,
+            Until::Reply,
+            |kind, payload| {
+                if kind == AUDIT_GET {
+                    status = Some(
+                        Status::parse(payload)
+                            .ok_or_else(|| format!("a status of {} bytes", payload.len()))?,
+                    );
+                }
+                Ok(())
+            },
+        )?;
         status.ok_or_else(|| ControlError::Answer {
             what: what.into(),
             why: "there is no status in it".into(),
@@ -166,7 +186,14 @@ impl Control {
         }
         let (kind, payload) = serialized(&AuditMessage::SetStatus(change.to_message()));
         let what = format!("set {change}");
-        self.transact(&what, kind, &payload, &Request::Plain, Until::Ack, |_, _| Ok(()))
+        self.transact(
+            &what,
+            kind,
+            &payload,
+            &Request::Plain,
+            Until::Ack,
+            |_, _| Ok(()),
+        )
     }
 
     /// Lists the kernel's rules, in its order.
@@ -176,22 +203,37 @@ impl Control {
     pub fn rules(&mut self) -> Result<Vec<Rule>, ControlError> {
         let (kind, payload) = serialized(&AuditMessage::ListRules(None));
         let mut rules = Vec::new();
-        self.transact("list the audit rules", kind, &payload, &Request::Plain, Until::Done, |kind, payload| {
-            if kind == AUDIT_LIST_RULES {
-                rules.push(Rule::decode(payload).map_err(|e| e.to_string())?);
-            }
-            Ok(())
-        })?;
+        self.transact(
+            "list the audit rules",
+            kind,
+            &payload,
+            &Request::Plain,
+            Until::Done,
+            |kind, payload| {
+                if kind == AUDIT_LIST_RULES {
+                    rules.push(Rule::decode(payload).map_err(|e| e.to_string())?);
+                }
+                Ok(())
+            },
+        )?;
         Ok(rules)
     }
 
-    /// Loads a rule.
+    /// Loads a rule. A rule that is to be put in front is loaded even when the kernel has it already (it compares the wish
+    /// with the list, where no rule has it): look with [`crate::rules::diff`] first.
     ///
     /// # Errors
     /// [`ControlError::RuleExists`], [`ControlError::NoSuchPath`] and the rest of [`ControlError`].
     pub fn add_rule(&mut self, rule: &Rule) -> Result<(), ControlError> {
         let what = format!("load the rule {rule}");
-        self.transact(&what, AUDIT_ADD_RULE, &rule.encode(), &Request::Add(rule), Until::Ack, |_, _| Ok(()))
+        self.transact(
+            &what,
+            AUDIT_ADD_RULE,
+            &rule.encode(),
+            &Request::Add(rule),
+            Until::Ack,
+            |_, _| Ok(()),
+        )
     }
 
     /// Deletes a rule.
@@ -200,7 +242,17 @@ impl Control {
     /// [`ControlError::NoSuchRule`] and the rest of [`ControlError`].
     pub fn delete_rule(&mut self, rule: &Rule) -> Result<(), ControlError> {
         let what = format!("delete the rule {rule}");
-        self.transact(&what, AUDIT_DEL_RULE, &rule.encode(), &Request::Delete(rule), Until::Ack, |_, _| Ok(()))
+        // The kernel forgets that a rule was to be put in front, and finds no rule that says so.
+        let mut listed = rule.clone();
+        listed.set_prepend(false);
+        self.transact(
+            &what,
+            AUDIT_DEL_RULE,
+            &listed.encode(),
+            &Request::Delete(rule),
+            Until::Ack,
+            |_, _| Ok(()),
+        )
     }
 
     /// Sends a request and reads until its end has come: the acknowledgement, and what `until` names (the kernel's answers
@@ -218,7 +270,9 @@ impl Control {
         let bytes = message(kind, NLM_F_REQUEST | NLM_F_ACK, self.sequence, payload);
         if let Err(source) = self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0) {
             return Err(match source.raw_os_error() {
-                Some(libc::EPERM | libc::ECONNREFUSED) => ControlError::NotPermitted { what: what.into() },
+                Some(libc::EPERM | libc::ECONNREFUSED) => {
+                    ControlError::NotPermitted { what: what.into() }
+                }
                 _ => ControlError::Io {
                     what: what.into(),
                     source,
@@ -231,7 +285,10 @@ impl Control {
             self.buffer.clear();
             let sender = match self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT) {
                 Ok((_, sender)) => sender,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock || e.kind() == io::ErrorKind::Interrupted => {
+                Err(e)
+                    if e.kind() == io::ErrorKind::WouldBlock
+                        || e.kind() == io::ErrorKind::Interrupted =>
+                {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(ControlError::Timeout {
@@ -239,9 +296,11 @@ impl Control {
                             limit: ANSWER,
                         });
                     }
-                    crate::live::wait_readable(&[self.socket.as_fd()], left).map_err(|source| ControlError::Io {
-                        what: what.into(),
-                        source,
+                    crate::live::wait_readable(&[self.socket.as_fd()], left).map_err(|source| {
+                        ControlError::Io {
+                            what: what.into(),
+                            source,
+                        }
                     })?;
                     continue;
                 }
@@ -289,19 +348,29 @@ impl Control {
         match (code, request) {
             (libc::EPERM | libc::EACCES | libc::ECONNREFUSED, _) => {
                 let asking_for_status = what.starts_with("read");
-                match if asking_for_status { None } else { self.status().ok() } {
+                match if asking_for_status {
+                    None
+                } else {
+                    self.status().ok()
+                } {
                     Some(status) if status.enabled == 2 => ControlError::Locked { what },
                     // Only the owner itself may end its ownership.
-                    Some(status) if code == libc::EACCES && status.pid != 0 => ControlError::OwnerExists,
+                    Some(status) if code == libc::EACCES && status.pid != 0 => {
+                        ControlError::OwnerExists
+                    }
                     _ => ControlError::NotPermitted { what },
                 }
             }
-            (libc::EEXIST, Request::Add(rule)) => ControlError::RuleExists { rule: rule.to_string() },
+            (libc::EEXIST, Request::Add(rule)) => ControlError::RuleExists {
+                rule: rule.to_string(),
+            },
             (libc::EEXIST, Request::Plain) => ControlError::OwnerExists,
-            (libc::ENOENT | libc::ENOTDIR, Request::Add(rule)) => ControlError::NoSuchPath { rule: rule.to_string() },
-            (libc::ENOENT | libc::ENOTDIR, Request::Delete(rule)) => {
-                ControlError::NoSuchRule { rule: rule.to_string() }
-            }
+            (libc::ENOENT | libc::ENOTDIR, Request::Add(rule)) => ControlError::NoSuchPath {
+                rule: rule.to_string(),
+            },
+            (libc::ENOENT | libc::ENOTDIR, Request::Delete(rule)) => ControlError::NoSuchRule {
+                rule: rule.to_string(),
+            },
             (errno, _) => ControlError::Kernel { errno, what },
         }
     }
@@ -340,7 +409,13 @@ mod tests {
             (ControlError::RuleExists { rule: what() }, "delete it first"),
             (ControlError::OwnerExists, "stop it"),
             (ControlError::NoSuchPath { rule: what() }, "make it"),
-            (ControlError::Kernel { errno: 22, what: what() }, "dmesg"),
+            (
+                ControlError::Kernel {
+                    errno: 22,
+                    what: what(),
+                },
+                "dmesg",
+            ),
         ] {
             assert!(error.to_string().contains(step), "{error}");
         }

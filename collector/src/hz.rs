@@ -81,9 +81,12 @@ fn from_config() -> Option<u32> {
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let release = release.trim();
-    [format!("/boot/config-{release}"), format!("/lib/modules/{release}/config")]
-        .into_iter()
-        .find_map(|path| config_hz(fs::File::open(path).ok()?))
+    [
+        format!("/boot/config-{release}"),
+        format!("/lib/modules/{release}/config"),
+    ]
+    .into_iter()
+    .find_map(|path| config_hz(fs::File::open(path).ok()?))
 }
 
 fn config_hz(config: impl Read) -> Option<u32> {
@@ -107,7 +110,12 @@ fn nearest(jiffies: u64, took: Duration) -> Option<u32> {
     let rate = jiffies as f64 / took.as_secs_f64();
     KNOWN
         .into_iter()
-        .min_by(|a, b| (rate / f64::from(*a)).ln().abs().total_cmp(&(rate / f64::from(*b)).ln().abs()))
+        .min_by(|a, b| {
+            (rate / f64::from(*a))
+                .ln()
+                .abs()
+                .total_cmp(&(rate / f64::from(*b)).ln().abs())
+        })
         // A counter that stands still, or in another unit, is none.
         .filter(|hz| (rate / f64::from(*hz) - 1.0).abs() < 0.15)
 }
@@ -132,7 +140,10 @@ mod tests {
     #[test]
     fn a_wait_is_rounded_down_and_never_nothing() {
         let wait = Duration::from_millis(100);
-        assert_eq!([100, 250, 300, 1000].map(|hz| jiffies(wait, hz)), [10, 25, 30, 100]);
+        assert_eq!(
+            [100, 250, 300, 1000].map(|hz| jiffies(wait, hz)),
+            [10, 25, 30, 100]
+        );
         assert_eq!(jiffies(Duration::from_millis(99), 250), 24);
         assert_eq!(jiffies(Duration::ZERO, 1000), 1);
         assert_eq!(jiffies(Duration::MAX, 1000), u32::MAX);
@@ -140,7 +151,10 @@ mod tests {
 
     #[test]
     fn the_configuration_is_read() {
-        assert_eq!(config_hz(&b"# CONFIG_HZ_100 is not set\nCONFIG_HZ_250=y\nCONFIG_HZ=250\n"[..]), Some(250));
+        assert_eq!(
+            config_hz(&b"# CONFIG_HZ_100 is not set\nCONFIG_HZ_250=y\nCONFIG_HZ=250\n"[..]),
+            Some(250)
+        );
         assert_eq!(config_hz(&b"CONFIG_HZ=0\n"[..]), None);
         assert_eq!(config_hz(&b"\xff\xfe"[..]), None);
     }

@@ -49,7 +49,10 @@ impl Losses {
 
     /// Is anything missing? (A foreign datagram is a forgery, not a loss.)
     pub fn any(&self) -> bool {
-        Self { foreign: 0, ..*self } != Self::default()
+        Self {
+            foreign: 0,
+            ..*self
+        } != Self::default()
     }
 }
 
@@ -73,7 +76,11 @@ impl KernelLost {
     pub fn update(&mut self, status: &Status) -> u64 {
         let step = status.lost.wrapping_sub(self.last);
         // A count that goes back by a little was set back; one that goes "forward" by half its range wrapped backwards too.
-        self.total += u64::from(if step <= u32::MAX / 2 { step } else { status.lost });
+        self.total += u64::from(if step <= u32::MAX / 2 {
+            step
+        } else {
+            status.lost
+        });
         self.last = status.lost;
         self.total
     }

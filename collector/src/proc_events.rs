@@ -94,7 +94,8 @@ impl ProcEvent {
     /// Reads a datagram; `None` when it is no message of the proc connector or is cut.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (kind, _, body) = split(datagram)?;
-        if kind != NLMSG_DONE || u32_at(body, 0)? != CN_IDX_PROC || u32_at(body, 4)? != CN_VAL_PROC {
+        if kind != NLMSG_DONE || u32_at(body, 0)? != CN_IDX_PROC || u32_at(body, 4)? != CN_VAL_PROC
+        {
             return None;
         }
         let seq = u32_at(body, 8)?;
@@ -138,7 +139,10 @@ impl ProcEvent {
             0x200 => ProcEventKind::Comm {
                 pid: field(0)?,
                 tgid: field(1)?,
-                comm: event.get(EVENT_HEADER_LEN + 8..EVENT_HEADER_LEN + 24)?.try_into().ok()?,
+                comm: event
+                    .get(EVENT_HEADER_LEN + 8..EVENT_HEADER_LEN + 24)?
+                    .try_into()
+                    .ok()?,
             },
             0x4000_0000 => ProcEventKind::Coredump {
                 pid: field(0)?,
@@ -202,10 +206,14 @@ impl SeqGaps {
 #[non_exhaustive]
 pub enum ConnectorError {
     /// The kernel has none.
-    #[error("this kernel has no proc connector; build it with CONFIG_CONNECTOR=y and CONFIG_PROC_EVENTS=y")]
+    #[error(
+        "this kernel has no proc connector; build it with CONFIG_CONNECTOR=y and CONFIG_PROC_EVENTS=y"
+    )]
     Unsupported,
     /// Rights are missing.
-    #[error("may not listen to the proc connector; it needs CAP_NET_ADMIN in the initial namespaces")]
+    #[error(
+        "may not listen to the proc connector; it needs CAP_NET_ADMIN in the initial namespaces"
+    )]
     NotPermitted,
     /// Nothing answered.
     #[error(
@@ -251,7 +259,9 @@ pub struct Connector {
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Connector")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -264,8 +274,11 @@ impl Connector {
         const ANSWER: Duration = Duration::from_secs(2);
         let mut socket = Socket::new(NETLINK_CONNECTOR).map_err(failed("open"))?;
         // Port 0: the kernel chooses one. The group is joined by bind, which every kernel understands.
-        socket.bind(&SocketAddr::new(0, 1 << (CN_IDX_PROC - 1))).map_err(failed("bind"))?;
-        collector_sys::set_receive_buffer(&socket, buffer).map_err(failed("set the receive buffer"))?;
+        socket
+            .bind(&SocketAddr::new(0, 1 << (CN_IDX_PROC - 1)))
+            .map_err(failed("bind"))?;
+        collector_sys::set_receive_buffer(&socket, buffer)
+            .map_err(failed("set the receive buffer"))?;
 
         let mut body = Vec::with_capacity(CN_MSG_LEN + 4);
         for word in [CN_IDX_PROC, CN_VAL_PROC, 0, 0, 4, PROC_CN_MCAST_LISTEN] {
@@ -274,7 +287,9 @@ impl Connector {
         // The fifth word stands for `len` and `flags`, two halves, of which only the first is set.
         body[16..20].copy_from_slice(&[4u16.to_ne_bytes(), 0u16.to_ne_bytes()].concat());
         let request = message(NLMSG_DONE, 0, 0, &body);
-        socket.send_to(&request, &SocketAddr::new(0, 0), 0).map_err(failed("subscribe"))?;
+        socket
+            .send_to(&request, &SocketAddr::new(0, 0), 0)
+            .map_err(failed("subscribe"))?;
 
         let mut connector = Self {
             socket,
@@ -285,7 +300,9 @@ impl Connector {
         let mut seen = Vec::new();
         loop {
             seen.clear();
-            connector.drain(&mut seen, usize::MAX).map_err(failed("read"))?;
+            connector
+                .drain(&mut seen, usize::MAX)
+                .map_err(failed("read"))?;
             for event in &seen {
                 match event.kind {
                     ProcEventKind::Ack { error: 0 } => return Ok(connector),
@@ -403,7 +420,9 @@ pub fn encode(event: &ProcEvent) -> Vec<u8> {
     body.extend_from_slice(&what.to_ne_bytes());
     body.extend_from_slice(&event.cpu.to_ne_bytes());
     body.extend_from_slice(&event.at_ns.to_ne_bytes());
-    words.iter().for_each(|word| body.extend_from_slice(&word.to_ne_bytes()));
+    words
+        .iter()
+        .for_each(|word| body.extend_from_slice(&word.to_ne_bytes()));
     body.resize(CN_MSG_LEN + 40, 0);
     message(NLMSG_DONE, 0, 0, &body)
 }
@@ -417,11 +436,13 @@ mod tests {
         use ProcEventKind as K;
         let n = any::<u32>;
         prop_oneof![
-            (n(), n(), n(), n()).prop_map(|(parent_pid, parent_tgid, child_pid, child_tgid)| K::Fork {
-                parent_pid,
-                parent_tgid,
-                child_pid,
-                child_tgid
+            (n(), n(), n(), n()).prop_map(|(parent_pid, parent_tgid, child_pid, child_tgid)| {
+                K::Fork {
+                    parent_pid,
+                    parent_tgid,
+                    child_pid,
+                    child_tgid,
+                }
             }),
             (n(), n()).prop_map(|(pid, tgid)| K::Exec { pid, tgid }),
             (n(), n(), n(), n()).prop_map(|(pid, tgid, code, signal)| K::Exit {
@@ -514,6 +535,10 @@ mod tests {
         assert_eq!(gaps.missing(&event(0, 3)), 2);
         assert_eq!(gaps.missing(&event(1, 6)), 0);
         assert_eq!(gaps.missing(&event(1, 6)), 0, "a repeat is no gap");
-        assert_eq!(gaps.missing(&event(u32::MAX, 1)), 0, "a processor that cannot be takes no memory");
+        assert_eq!(
+            gaps.missing(&event(u32::MAX, 1)),
+            0,
+            "a processor that cannot be takes no memory"
+        );
     }
 }

@@ -50,7 +50,9 @@ pub enum SettingsError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// Not ours, or of another version.
-    #[error("the saved audit state has the schema {0:?}, not {SCHEMA:?}; restore it with the version that wrote it")]
+    #[error(
+        "the saved audit state has the schema {0:?}, not {SCHEMA:?}; restore it with the version that wrote it"
+    )]
     Schema(String),
     /// The boot is unknown.
     #[error("could not read {path}: {source}; is /proc mounted?")]
@@ -67,7 +69,10 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 fn boot_id() -> Result<String, SettingsError> {
     match fs::read_to_string(BOOT_ID) {
         Ok(id) => Ok(id.trim().to_owned()),
-        Err(source) => Err(SettingsError::BootId { path: BOOT_ID, source }),
+        Err(source) => Err(SettingsError::BootId {
+            path: BOOT_ID,
+            source,
+        }),
     }
 }
 
@@ -82,7 +87,9 @@ impl SavedState {
             boot_id: boot_id()?,
             taken_at_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| {
+                    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+                }),
             status: control.status()?,
             rules: control
                 .rules()?
@@ -121,13 +128,20 @@ impl SavedState {
         Ok(lines)
     }
 
-    fn restore_rules(&self, control: &mut Control, lines: &mut Vec<String>) -> Result<(), SettingsError> {
+    fn restore_rules(
+        &self,
+        control: &mut Control,
+        lines: &mut Vec<String>,
+    ) -> Result<(), SettingsError> {
         let present = control.rules()?;
         for saved in &self.rules {
             let rule = match from_hex(&saved.bytes).map(|bytes| Rule::decode(&bytes)) {
                 Some(Ok(rule)) => rule,
                 _ => {
-                    lines.push(format!("could not read the saved rule {}; load it by hand", saved.text));
+                    lines.push(format!(
+                        "could not read the saved rule {}; load it by hand",
+                        saved.text
+                    ));
                     continue;
                 }
             };
@@ -137,22 +151,33 @@ impl SavedState {
             match control.add_rule(&rule) {
                 Ok(()) => lines.push(format!("loaded the rule {rule} again")),
                 Err(ControlError::RuleExists { .. }) => {}
-                Err(e @ (ControlError::NoSuchPath { .. } | ControlError::Kernel { .. })) => lines.push(e.to_string()),
+                Err(e @ (ControlError::NoSuchPath { .. } | ControlError::Kernel { .. })) => {
+                    lines.push(e.to_string())
+                }
                 Err(e) => return Err(e.into()),
             }
         }
         Ok(())
     }
 
-    fn restore_status(&self, control: &mut Control, lines: &mut Vec<String>) -> Result<(), SettingsError> {
+    fn restore_status(
+        &self,
+        control: &mut Control,
+        lines: &mut Vec<String>,
+    ) -> Result<(), SettingsError> {
         let mut now = control.status()?;
         // An owner that is gone stays in the status until the kernel next tries to send to it.
-        if now.pid != 0 && (now.pid == std::process::id() || !Path::new(&format!("/proc/{}", now.pid)).exists()) {
+        if now.pid != 0
+            && (now.pid == std::process::id() || !Path::new(&format!("/proc/{}", now.pid)).exists())
+        {
             control.set(&Change {
                 pid: Some(0),
                 ..Change::default()
             })?;
-            lines.push(format!("ended the ownership of process {} over the audit stream", now.pid));
+            lines.push(format!(
+                "ended the ownership of process {} over the audit stream",
+                now.pid
+            ));
             now = control.status()?;
         }
         let was = &self.status;
@@ -160,7 +185,11 @@ impl SavedState {
             ("rate_limit", now.rate_limit, was.rate_limit),
             ("failure", now.failure, was.failure),
             ("backlog_limit", now.backlog_limit, was.backlog_limit),
-            ("backlog_wait_time", now.backlog_wait_time, was.backlog_wait_time),
+            (
+                "backlog_wait_time",
+                now.backlog_wait_time,
+                was.backlog_wait_time,
+            ),
             ("enabled", now.enabled, was.enabled),
         ];
         for (name, now, was) in settings {
@@ -257,14 +286,30 @@ pub fn check_settings(status: &Status, wanted: &Wanted) -> Vec<Drift> {
         }
     };
     let s = status;
-    expect("rate_limit", s.rate_limit, s.rate_limit == 0, 0, "records above the limit are dropped");
-    expect("failure", s.failure, s.failure != 2, 1, "a lost record would make the host panic");
+    expect(
+        "rate_limit",
+        s.rate_limit,
+        s.rate_limit == 0,
+        0,
+        "records above the limit are dropped",
+    );
+    expect(
+        "failure",
+        s.failure,
+        s.failure != 2,
+        1,
+        "a lost record would make the host panic",
+    );
     expect(
         "backlog_limit",
         s.backlog_limit,
         s.backlog_limit >= wanted.backlog_limit,
         wanted.backlog_limit,
-        if s.backlog_limit == 0 { "the kernel's memory is not bounded" } else { "a burst would overflow the backlog" },
+        if s.backlog_limit == 0 {
+            "the kernel's memory is not bounded"
+        } else {
+            "a burst would overflow the backlog"
+        },
     );
     expect(
         "backlog_wait_time",
@@ -277,9 +322,21 @@ pub fn check_settings(status: &Status, wanted: &Wanted) -> Vec<Drift> {
             "records would be lost before the owner had its time"
         },
     );
-    expect("enabled", s.enabled, s.enabled != 0, 1, "without it there are no records");
+    expect(
+        "enabled",
+        s.enabled,
+        s.enabled != 0,
+        1,
+        "without it there are no records",
+    );
     if let Some(owner) = wanted.owner {
-        expect("pid", s.pid, s.pid == owner, owner, "records go to somebody else, or to the kernel log");
+        expect(
+            "pid",
+            s.pid,
+            s.pid == owner,
+            owner,
+            "records go to somebody else, or to the kernel log",
+        );
     }
     drifts
 }
@@ -324,8 +381,11 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let nibble = |b: u8| (b as char).to_digit(16).map(|n| n as u8);
-    (text.len() % 2 == 0).then_some(())?;
-    text.as_bytes().chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()
+    text.len().is_multiple_of(2).then_some(())?;
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -354,9 +414,18 @@ mod tests {
         let (status, wanted) = good();
         assert_eq!(check_settings(&status, &wanted), []);
         for fine in [
-            Status { failure: 0, ..status },
-            Status { enabled: 2, ..status },
-            Status { backlog_limit: 20_000, ..status },
+            Status {
+                failure: 0,
+                ..status
+            },
+            Status {
+                enabled: 2,
+                ..status
+            },
+            Status {
+                backlog_limit: 20_000,
+                ..status
+            },
         ] {
             assert_eq!(check_settings(&fine, &wanted), []);
         }
@@ -366,17 +435,62 @@ mod tests {
     fn every_setting_that_blinds_or_stalls_is_named() {
         let (status, wanted) = good();
         for (bad, what) in [
-            (Status { enabled: 0, ..status }, "enabled"),
-            (Status { rate_limit: 1233, ..status }, "rate_limit"),
-            (Status { failure: 2, ..status }, "failure"),
-            (Status { backlog_limit: 64, ..status }, "backlog_limit"),
-            (Status { backlog_limit: 0, ..status }, "backlog_limit"),
-            (Status { backlog_wait_time: 15_000, ..status }, "backlog_wait_time"),
-            (Status { backlog_wait_time: 0, ..status }, "backlog_wait_time"),
+            (
+                Status {
+                    enabled: 0,
+                    ..status
+                },
+                "enabled",
+            ),
+            (
+                Status {
+                    rate_limit: 1233,
+                    ..status
+                },
+                "rate_limit",
+            ),
+            (
+                Status {
+                    failure: 2,
+                    ..status
+                },
+                "failure",
+            ),
+            (
+                Status {
+                    backlog_limit: 64,
+                    ..status
+                },
+                "backlog_limit",
+            ),
+            (
+                Status {
+                    backlog_limit: 0,
+                    ..status
+                },
+                "backlog_limit",
+            ),
+            (
+                Status {
+                    backlog_wait_time: 15_000,
+                    ..status
+                },
+                "backlog_wait_time",
+            ),
+            (
+                Status {
+                    backlog_wait_time: 0,
+                    ..status
+                },
+                "backlog_wait_time",
+            ),
             (Status { pid: 8, ..status }, "pid"),
         ] {
             let drifts = check_settings(&bad, &wanted);
-            assert_eq!(drifts.iter().map(|drift| drift.what).collect::<Vec<_>>(), [what]);
+            assert_eq!(
+                drifts.iter().map(|drift| drift.what).collect::<Vec<_>>(),
+                [what]
+            );
         }
     }
 

@@ -108,8 +108,12 @@ impl Change {
         put(self.enabled, MASK_ENABLED, |m| &mut m.enabled);
         put(self.failure, MASK_FAILURE, |m| &mut m.failure);
         put(self.rate_limit, MASK_RATE_LIMIT, |m| &mut m.rate_limiting);
-        put(self.backlog_limit, MASK_BACKLOG_LIMIT, |m| &mut m.backlog_limit);
-        put(self.backlog_wait_time, MASK_BACKLOG_WAIT_TIME, |m| &mut m.backlog_wait_time);
+        put(self.backlog_limit, MASK_BACKLOG_LIMIT, |m| {
+            &mut m.backlog_limit
+        });
+        put(self.backlog_wait_time, MASK_BACKLOG_WAIT_TIME, |m| {
+            &mut m.backlog_wait_time
+        });
         put(self.pid, MASK_PID, |m| &mut m.pid);
         message
     }
@@ -127,7 +131,10 @@ impl fmt::Display for Change {
             ("pid", self.pid),
         ];
         let mut first = true;
-        for (name, value) in settings.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        for (name, value) in settings
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+        {
             if !mem::replace(&mut first, false) {
                 f.write_str(", ")?;
             }
@@ -149,15 +156,30 @@ mod tests {
     fn answers_of_every_kernel_are_read() {
         let new = Status::parse(&words(11)).unwrap();
         assert_eq!(
-            (new.enabled, new.failure, new.pid, new.rate_limit, new.backlog_limit),
+            (
+                new.enabled,
+                new.failure,
+                new.pid,
+                new.rate_limit,
+                new.backlog_limit
+            ),
             (101, 102, 103, 104, 105)
         );
         assert_eq!((new.lost, new.backlog, new.features), (106, 107, 108));
-        assert_eq!((new.backlog_wait_time, new.backlog_wait_time_actual), (109, Some(110)));
+        assert_eq!(
+            (new.backlog_wait_time, new.backlog_wait_time_actual),
+            (109, Some(110))
+        );
         let middle = Status::parse(&words(10)).unwrap();
-        assert_eq!((middle.backlog_wait_time, middle.backlog_wait_time_actual), (109, None));
+        assert_eq!(
+            (middle.backlog_wait_time, middle.backlog_wait_time_actual),
+            (109, None)
+        );
         let old = Status::parse(&words(8)).unwrap();
-        assert_eq!((old.backlog, old.features, old.backlog_wait_time), (107, 0, 0));
+        assert_eq!(
+            (old.backlog, old.features, old.backlog_wait_time),
+            (107, 0, 0)
+        );
         assert_eq!(Status::parse(&words(7)), None);
     }
 
@@ -169,7 +191,10 @@ mod tests {
             ..Change::default()
         }
         .to_message();
-        assert_eq!((message.mask, message.failure, message.backlog_wait_time), (0x22, 0, 25));
+        assert_eq!(
+            (message.mask, message.failure, message.backlog_wait_time),
+            (0x22, 0, 25)
+        );
         assert!(Change::default().is_empty());
         assert_eq!(Change::default().to_message().mask, 0);
     }

@@ -53,7 +53,12 @@ impl AuditSocket {
     ///
     /// # Errors
     /// The kernel's errno (`EEXIST`: there is an owner), or `TimedOut`.
-    pub(super) fn register(&mut self, limit: Duration, out: &mut Batch, counters: &Counters) -> io::Result<()> {
+    pub(super) fn register(
+        &mut self,
+        limit: Duration,
+        out: &mut Batch,
+        counters: &Counters,
+    ) -> io::Result<()> {
         let change = Change {
             pid: Some(std::process::id()),
             ..Change::default()
@@ -108,7 +113,9 @@ impl AuditSocket {
                     continue;
                 };
                 match kind {
-                    NLMSG_ERROR if sequence == REGISTER => self.answer = self.answer.or(errno(payload)),
+                    NLMSG_ERROR if sequence == REGISTER => {
+                        self.answer = self.answer.or(errno(payload))
+                    }
                     0..=NLMSG_DONE => {}
                     AUDIT_REPLACE => add(&counters.replace_requests, 1),
                     // Answers to commands, of which only LOGIN is a record.

@@ -39,15 +39,21 @@ impl Batch {
 
     /// Adds a record: its payload is the text from `audit(` on. NULs at its end are not part of it.
     pub fn push(&mut self, kind: RecordType, payload: &[u8]) {
-        let end = payload.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+        let end = payload
+            .iter()
+            .rposition(|&b| b != 0)
+            .map_or(0, |last| last + 1);
         self.bytes.extend_from_slice(&payload[..end]);
-        self.spans.push((kind, u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)));
+        self.spans
+            .push((kind, u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)));
     }
 
     /// The records in the order of the socket: type and payload, `audit(1795353018.414:5): …`.
     pub fn records(&self) -> impl ExactSizeIterator<Item = (RecordType, &[u8])> {
         self.spans.iter().enumerate().map(|(n, (kind, end))| {
-            let start = n.checked_sub(1).map_or(0, |before| self.spans[before].1 as usize);
+            let start = n
+                .checked_sub(1)
+                .map_or(0, |before| self.spans[before].1 as usize);
             (*kind, &self.bytes[start..*end as usize])
         })
     }
@@ -58,6 +64,7 @@ impl Batch {
         let records = self.spans.len() as u64;
         self.spans = Vec::new();
         self.bytes = Vec::new();
+        
         self.dropped_before += records;
         records
     }
@@ -118,7 +125,10 @@ mod tests {
         batch.dropped_before = 2;
         batch.connector_overrun = true;
         assert_eq!(batch.drop_records(), 1);
-        assert_eq!((batch.len(), batch.dropped_before, batch.connector_overrun), (0, 3, true));
+        assert_eq!(
+            (batch.len(), batch.dropped_before, batch.connector_overrun),
+            (0, 3, true)
+        );
         assert!(!batch.is_empty());
     }
 }

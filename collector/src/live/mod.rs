@@ -24,8 +24,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Waits until one of the descriptors can be read (or is in error), the time is over or a signal came.
 pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], limit: Duration) -> io::Result<()> {
-    let mut fds: smallvec::SmallVec<[PollFd<'_>; 4]> =
-        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let mut fds: smallvec::SmallVec<[PollFd<'_>; 4]> = fds
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
     let limit = Timespec {
         tv_sec: limit.as_secs().min(3600) as _,
         tv_nsec: limit.subsec_nanos().into(),

@@ -168,8 +168,10 @@ impl Reader {
         let worker = {
             let (counters, stop) = (counters.clone(), stop.clone());
             move || {
-                let refused =
-                    options.realtime.and_then(|p| collector_sys::set_realtime(0, Some(p)).err()).map(|e| e.to_string());
+                let refused = options
+                    .realtime
+                    .and_then(|p| collector_sys::set_realtime(0, Some(p)).err())
+                    .map(|e| e.to_string());
                 let _ = ready.send(refused);
                 let mut worker = Worker {
                     audit,
@@ -268,14 +270,17 @@ fn open_audit(
     first: &mut Batch,
     counters: &Counters,
 ) -> Result<(AuditSocket, ActiveMode), LiveError> {
-    let open = || AuditSocket::open(options.receive_buffer).map_err(io_error("open the audit socket"));
+    let open =
+        || AuditSocket::open(options.receive_buffer).map_err(io_error("open the audit socket"));
     if options.mode != Mode::Shared {
         let mut audit = open()?;
         match audit.register(ANSWER, first, counters) {
             Ok(()) => return Ok((audit, ActiveMode::Exclusive)),
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {
                 if options.mode == Mode::Exclusive {
-                    let pid = Control::open().and_then(|mut c| c.status()).map_or(0, |s| s.pid);
+                    let pid = Control::open()
+                        .and_then(|mut c| c.status())
+                        .map_or(0, |s| s.pid);
                     return Err(LiveError::OwnerExists { pid });
                 }
             }
@@ -283,7 +288,9 @@ fn open_audit(
         }
     }
     let audit = open()?;
-    audit.join().map_err(io_error("join the audit multicast group"))?;
+    audit
+        .join()
+        .map_err(io_error("join the audit multicast group"))?;
     Ok((audit, ActiveMode::Shared))
 }
 
@@ -306,7 +313,8 @@ impl Worker {
         while !closed && !self.stop.asked.load(Ordering::Acquire) {
             closed = !self.turn()?;
             self.beat();
-            let mut fds: smallvec::SmallVec<[_; 3]> = smallvec::smallvec![self.audit.as_fd(), self.stop.wake.as_fd()];
+            let mut fds: smallvec::SmallVec<[_; 3]> =
+                smallvec::smallvec![self.audit.as_fd(), self.stop.wake.as_fd()];
             fds.extend(self.connector.as_ref().map(AsFd::as_fd));
             wait_readable(&fds, TURN)?;
         }
@@ -337,7 +345,11 @@ impl Worker {
     }
 
     fn deliver(&mut self, mut batch: Batch) -> bool {
-        let wait = if self.stalled { Duration::ZERO } else { QUEUE_WAIT };
+        let wait = if self.stalled {
+            Duration::ZERO
+        } else {
+            QUEUE_WAIT
+        };
         match reserve(&self.tx, wait, || beat(self.heartbeat.as_ref())) {
             Reserved::Place(place) => {
                 place.send(batch);
@@ -419,18 +431,36 @@ mod tests {
     #[test]
     fn a_full_channel_is_waited_for_and_then_given_up() {
         let (tx, mut rx) = tokio::sync::mpsc::channel(1);
-        assert!(matches!(reserve(&tx, Duration::ZERO, || ()), Reserved::Place(_)));
+        assert!(matches!(
+            reserve(&tx, Duration::ZERO, || ()),
+            Reserved::Place(_)
+        ));
         tx.try_send(Batch::new()).unwrap();
-        assert!(matches!(reserve(&tx, Duration::ZERO, || ()), Reserved::Full));
+        assert!(matches!(
+            reserve(&tx, Duration::ZERO, || ()),
+            Reserved::Full
+        ));
         let (began, mut beats) = (Instant::now(), 0);
-        assert!(matches!(reserve(&tx, Duration::from_millis(90), || beats += 1), Reserved::Full));
-        assert!(began.elapsed() >= Duration::from_millis(90) && beats >= 2, "{beats}");
+        assert!(matches!(
+            reserve(&tx, Duration::from_millis(90), || beats += 1),
+            Reserved::Full
+        ));
+        assert!(
+            began.elapsed() >= Duration::from_millis(90) && beats >= 2,
+            "{beats}"
+        );
 
         thread::scope(|scope| {
             scope.spawn(|| rx.blocking_recv());
-            assert!(matches!(reserve(&tx, Duration::from_secs(10), || ()), Reserved::Place(_)));
+            assert!(matches!(
+                reserve(&tx, Duration::from_secs(10), || ()),
+                Reserved::Place(_)
+            ));
         });
         drop(rx);
-        assert!(matches!(reserve(&tx, Duration::from_secs(10), || ()), Reserved::Closed));
+        assert!(matches!(
+            reserve(&tx, Duration::from_secs(10), || ()),
+            Reserved::Closed
+        ));
     }
 }

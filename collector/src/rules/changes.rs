@@ -31,7 +31,11 @@ pub fn diff(desired: &[Rule], kernel: &[Rule]) -> Changes {
     }
     Changes {
         add,
-        delete: kernel.iter().filter(|rule| rule.is_ours() && !has(desired, rule)).cloned().collect(),
+        delete: kernel
+            .iter()
+            .filter(|rule| rule.is_ours() && !has(desired, rule))
+            .cloned()
+            .collect(),
     }
 }
 
@@ -90,14 +94,22 @@ mod tests {
 
     fn rule(key: &str, pid: u32) -> Rule {
         let mut rule = Rule::new(List::Exit, Action::Always, SyscallMask::all());
-        assert!(rule.push(Field::number(FieldId::PID, pid)) && rule.push(Field::text(FieldId::KEY, key)));
+        assert!(
+            rule.push(Field::number(FieldId::PID, pid))
+                && rule.push(Field::text(FieldId::KEY, key))
+        );
         rule
     }
 
     #[test]
     fn ours_come_and_go_and_others_stay() {
         let kernel = [rule("theirs", 1), rule("sm-old", 2), rule("sm-same", 3)];
-        let desired = [rule("sm-new", 5), rule("sm-same", 3), rule("sm-also", 4), rule("sm-new", 5)];
+        let desired = [
+            rule("sm-new", 5),
+            rule("sm-same", 3),
+            rule("sm-also", 4),
+            rule("sm-new", 5),
+        ];
         let changes = diff(&desired, &kernel);
         assert_eq!(changes.add, [rule("sm-new", 5), rule("sm-also", 4)]);
         assert_eq!(changes.delete, [rule("sm-old", 2)]);
@@ -115,6 +127,9 @@ mod tests {
     fn a_key_among_several_makes_a_rule_ours() {
         assert!(rule("a\u{1}sm-b", 1).is_ours());
         assert!(!rule("not-sm-b", 1).is_ours());
-        assert_eq!(rule("a\u{1}sm-b", 1).keys().collect::<Vec<_>>(), [&b"a"[..], b"sm-b"]);
+        assert_eq!(
+            rule("a\u{1}sm-b", 1).keys().collect::<Vec<_>>(),
+            [&b"a"[..], b"sm-b"]
+        );
     }
 }

@@ -42,7 +42,14 @@ impl Rule {
             .concat();
         let mut bytes = vec![0; FIXED_LEN + strings.len()];
         let mut buffer = RuleBuffer::new(&mut bytes[..]);
-        buffer.set_flags(self.list.number() | if self.prepend { AUDIT_FILTER_PREPEND } else { 0 });
+        buffer.set_flags(
+            self.list.number()
+                | if self.prepend {
+                    AUDIT_FILTER_PREPEND
+                } else {
+                    0
+                },
+        );
         buffer.set_action(self.action.number());
         buffer.set_field_count(fields.len() as u32);
         buffer
@@ -72,7 +79,9 @@ impl Rule {
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         // The crate's own check adds two numbers that it trusts.
-        if bytes.len() < FIXED_LEN || u32_at(bytes, FIXED_LEN - 4).is_none_or(|n| n as usize > bytes.len() - FIXED_LEN) {
+        if bytes.len() < FIXED_LEN
+            || u32_at(bytes, FIXED_LEN - 4).is_none_or(|n| n as usize > bytes.len() - FIXED_LEN)
+        {
             return Err(DecodeError::Cut(bytes.len()));
         }
         let buffer = RuleBuffer::new_checked(bytes).map_err(|_| DecodeError::Cut(bytes.len()))?;
@@ -90,8 +99,9 @@ impl Rule {
             let word = |words: &[u8]| u32_at(words, 4 * index).unwrap_or(0);
             let (id, number) = (FieldId(word(buffer.fields())), word(buffer.values()));
             let value = if id.is_text() {
-                let (text, tail) =
-                    rest.split_at_checked(number as usize).ok_or(DecodeError::StringBeyondEnd { index })?;
+                let (text, tail) = rest
+                    .split_at_checked(number as usize)
+                    .ok_or(DecodeError::StringBeyondEnd { index })?;
                 rest = tail;
                 Value::Text(text.to_vec())
             } else {
@@ -120,12 +130,28 @@ mod tests {
             (0usize..8).prop_map(|n| Op::NAMED[n].0),
             (1u32..1000).prop_map(Op::Other)
         ];
-        let id = prop_oneof![0u32..30, 100u32..115, 200u32..204, Just(210u32), 300u32..310];
-        (id, op, any::<u32>(), proptest::collection::vec(1u8.., 0..40)).prop_map(|(id, op, number, text)| {
-            let id = FieldId(id);
-            let value = if id.is_text() { Value::Text(text) } else { Value::Number(number) };
-            Field { id, op, value }
-        })
+        let id = prop_oneof![
+            0u32..30,
+            100u32..115,
+            200u32..204,
+            Just(210u32),
+            300u32..310
+        ];
+        (
+            id,
+            op,
+            any::<u32>(),
+            proptest::collection::vec(1u8.., 0..40),
+        )
+            .prop_map(|(id, op, number, text)| {
+                let id = FieldId(id);
+                let value = if id.is_text() {
+                    Value::Text(text)
+                } else {
+                    Value::Number(number)
+                };
+                Field { id, op, value }
+            })
     }
 
     pub(crate) fn rule() -> impl Strategy<Value = Rule> {
@@ -139,7 +165,8 @@ mod tests {
             .prop_map(|(list, action, prepend, calls, fields)| {
                 let mut mask = SyscallMask::none();
                 assert!(calls.into_iter().all(|call| mask.insert(call)));
-                let mut rule = Rule::new(List::from_number(list), Action::from_number(action), mask);
+                let mut rule =
+                    Rule::new(List::from_number(list), Action::from_number(action), mask);
                 rule.set_prepend(prepend);
                 assert!(fields.into_iter().all(|field| rule.push(field)));
                 rule
@@ -181,7 +208,8 @@ mod tests {
             let mut mask = SyscallMask::none();
             prop_assert!(mask.insert(call));
             let mut ours = Rule::new(List::Exit, Action::Always, mask);
-            prop_assert!(ours.push(Field { id: FieldId::PID, op: Op::NotEqual, value: Value::Number(pid) }));
+            let not_pid = Field { id: FieldId::PID, op: Op::NotEqual, value: Value::Number(pid) };
+            prop_assert!(ours.push(not_pid));
             prop_assert!(ours.push(Field::text(FieldId::DIR, dir)));
             prop_assert!(ours.push(Field::number(FieldId::PERM, perm)));
             prop_assert!(ours.push(Field::text(FieldId::KEY, key)));

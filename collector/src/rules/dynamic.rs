@@ -109,11 +109,16 @@ impl Perm {
     };
 
     fn bits(self) -> u32 {
-        u32::from(self.execute) | u32::from(self.write) << 1 | u32::from(self.read) << 2 | u32::from(self.attribute) << 3
+        u32::from(self.execute)
+            | u32::from(self.write) << 1
+            | u32::from(self.read) << 2
+            | u32::from(self.attribute) << 3
     }
 
     fn calls(self) -> impl Iterator<Item = &'static str> {
-        let of = |wanted: bool, calls: &'static [&'static str]| calls.iter().copied().filter(move |_| wanted);
+        let of = |wanted: bool, calls: &'static [&'static str]| {
+            calls.iter().copied().filter(move |_| wanted)
+        };
         of(self.read || self.write, &OPEN)
             .chain(of(self.write, &WRITE))
             .chain(of(self.attribute, &ATTRIBUTE))
@@ -124,27 +129,38 @@ impl Perm {
 
 /// The architectures of this machine whose calls have names here: 64 bits, and 32 bits where programs for it run.
 fn abis() -> &'static [u32] {
-    if cfg!(target_arch = "aarch64") { &[ARCH_AARCH64] } else { &[ARCH_X86_64, ARCH_I386] }
+    if cfg!(target_arch = "aarch64") {
+        &[ARCH_AARCH64]
+    } else {
+        &[ARCH_X86_64, ARCH_I386]
+    }
 }
 
 /// The calls by number; a name that the architecture does not have (`open` on aarch64) is left out.
 fn mask(arch: u32, calls: impl Iterator<Item = &'static str>) -> SyscallMask {
     let mut mask = SyscallMask::none();
-    calls.filter_map(|call| syscall_number(arch, call)).for_each(|number| {
-        mask.insert(number);
-    });
+    calls
+        .filter_map(|call| syscall_number(arch, call))
+        .for_each(|number| {
+            mask.insert(number);
+        });
     mask
 }
 
 /// One rule for each architecture: `always,exit` on those calls, `arch=`, then `fields`, then the key.
-fn both_abis(calls: impl Iterator<Item = &'static str> + Clone, fields: &[Field], key: &str) -> Vec<Rule> {
+fn both_abis(
+    calls: impl Iterator<Item = &'static str> + Clone,
+    fields: &[Field],
+    key: &str,
+) -> Vec<Rule> {
     abis()
         .iter()
         .map(|&arch| {
             let mut rule = Rule::new(List::Exit, Action::Always, mask(arch, calls.clone()));
             rule.fields.push(Field::number(FieldId::ARCH, arch));
             rule.fields.extend_from_slice(fields);
-            rule.fields.push(Field::text(FieldId::KEY, key.replace('\0', "")));
+            rule.fields
+                .push(Field::text(FieldId::KEY, key.replace('\0', "")));
             rule
         })
         .collect()
@@ -168,12 +184,22 @@ pub fn container_proc_writes(devminor: u32, key: &str) -> Vec<Rule> {
 ///
 /// A plain file is watched by inode and may not exist yet, but its directory must. A NUL in the path ends it.
 pub fn watch_path(path: impl AsRef<[u8]>, dir: bool, perm: Perm, key: &str) -> Vec<Rule> {
-    let path = path.as_ref().split(|byte| *byte == 0).next().unwrap_or_default();
-    let trimmed = path.iter().rposition(|byte| *byte != b'/').map_or(&b"/"[..], |last| &path[..=last]);
+    let path = path
+        .as_ref()
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    let trimmed = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(&b"/"[..], |last| &path[..=last]);
     let id = if dir { FieldId::DIR } else { FieldId::PATH };
     both_abis(
         perm.calls().collect::<Vec<_>>().into_iter(),
-        &[Field::number(FieldId::PERM, perm.bits()), Field::text(id, trimmed)],
+        &[
+            Field::number(FieldId::PERM, perm.bits()),
+            Field::text(id, trimmed),
+        ],
         key,
     )
 }
@@ -186,7 +212,10 @@ pub fn except_pid(pid: u32) -> Rule {
     let mut rule = Rule::new(List::Exit, Action::Never, SyscallMask::all());
     rule.set_prepend(true);
     rule.fields.push(Field::number(FieldId::PID, pid));
-    rule.fields.push(Field::text(FieldId::KEY, format!("{}self", super::KEY_PREFIX)));
+    rule.fields.push(Field::text(
+        FieldId::KEY,
+        format!("{}self", super::KEY_PREFIX),
+    ));
     rule
 }
 
@@ -194,7 +223,10 @@ pub fn except_pid(pid: u32) -> Rule {
 pub fn except_pid_from(pid: u32, rules: &[Rule]) -> Rule {
     let mut rule = except_pid(pid);
     rule.syscalls = SyscallMask::none();
-    for other in rules.iter().filter(|other| other.list == List::Exit && other.action == Action::Always) {
+    for other in rules
+        .iter()
+        .filter(|other| other.list == List::Exit && other.action == Action::Always)
+    {
         rule.syscalls.union(&other.syscalls);
     }
     rule
@@ -217,8 +249,14 @@ mod tests {
         );
         let rules = watch_path("/srv/data//", true, Perm::CHANGE, "sm-hostfs");
         let text = rules[0].to_string();
-        assert!(text.contains(" -F perm=wa -F dir=/srv/data -F key=sm-hostfs"), "{text}");
-        assert!(!text.contains("-S all") && rules[0].syscalls().contains(82), "{text}");
+        assert!(
+            text.contains(" -F perm=wa -F dir=/srv/data -F key=sm-hostfs"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("-S all") && rules[0].syscalls().contains(82),
+            "{text}"
+        );
         assert_eq!(rules.len(), 2);
     }
 
@@ -233,6 +271,9 @@ mod tests {
     fn a_hostile_path_stays_one_path() {
         let rules = watch_path(b"/a\0b", false, Perm::WRITE, "sm-x");
         assert_eq!(rules[0].text_of(FieldId::PATH), Some(&b"/a"[..]));
-        assert_eq!(watch_path("/", true, Perm::WRITE, "k")[0].text_of(FieldId::DIR), Some(&b"/"[..]));
+        assert_eq!(
+            watch_path("/", true, Perm::WRITE, "k")[0].text_of(FieldId::DIR),
+            Some(&b"/"[..])
+        );
     }
 }

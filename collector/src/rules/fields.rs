@@ -99,11 +99,19 @@ pub(super) const FIELDS: [Spec; 45] = [
 pub(super) const KEY: Spec = spec("key", c::AUDIT_FILTERKEY, Kind::Key);
 
 pub(super) fn by_name(name: &str) -> Option<Spec> {
-    FIELDS.iter().chain([&KEY]).find(|spec| spec.name == name).copied()
+    FIELDS
+        .iter()
+        .chain([&KEY])
+        .find(|spec| spec.name == name)
+        .copied()
 }
 
 pub(super) fn by_id(id: FieldId) -> Option<Spec> {
-    FIELDS.iter().chain([&KEY]).find(|spec| spec.id == id).copied()
+    FIELDS
+        .iter()
+        .chain([&KEY])
+        .find(|spec| spec.id == id)
+        .copied()
 }
 
 /// Does the kernel take this comparison for this field?
@@ -111,11 +119,17 @@ pub(super) fn op_allowed(spec: &Spec, op: Op) -> bool {
     match spec.id.0 {
         c::AUDIT_ARG0..=c::AUDIT_ARG3 | c::AUDIT_PERS | c::AUDIT_DEVMINOR => true,
         // libaudit and the kernel's tree and watch code want plain equality here.
-        c::AUDIT_WATCH | c::AUDIT_DIR | c::AUDIT_PERM | c::AUDIT_FILTERKEY | c::AUDIT_LOGINUID_SET => op == Op::Equal,
+        c::AUDIT_WATCH
+        | c::AUDIT_DIR
+        | c::AUDIT_PERM
+        | c::AUDIT_FILTERKEY
+        | c::AUDIT_LOGINUID_SET => op == Op::Equal,
         c::AUDIT_SUBJ_SEN | c::AUDIT_SUBJ_CLR | c::AUDIT_OBJ_LEV_LOW | c::AUDIT_OBJ_LEV_HIGH => {
             !matches!(op, Op::AnyBit | Op::AllBits)
         }
-        c::AUDIT_ARCH | c::AUDIT_FSTYPE | c::AUDIT_FILETYPE | c::AUDIT_EXE => matches!(op, Op::Equal | Op::NotEqual),
+        c::AUDIT_ARCH | c::AUDIT_FSTYPE | c::AUDIT_FILETYPE | c::AUDIT_EXE => {
+            matches!(op, Op::Equal | Op::NotEqual)
+        }
         _ if matches!(spec.kind, Kind::Text) => matches!(op, Op::Equal | Op::NotEqual),
         _ => !matches!(op, Op::AnyBit | Op::AllBits),
     }
@@ -131,11 +145,22 @@ pub(super) fn list_allowed(spec: &Spec, list: List) -> bool {
         // An operation has no architecture, no personality, no arguments, and its access is not classified.
         List::IoUring => !matches!(
             id,
-            c::AUDIT_FSTYPE | c::AUDIT_MSGTYPE | c::AUDIT_PERM | c::AUDIT_ARCH | c::AUDIT_PERS | c::AUDIT_ARG0..=c::AUDIT_ARG3
+            c::AUDIT_FSTYPE
+                | c::AUDIT_MSGTYPE
+                | c::AUDIT_PERM
+                | c::AUDIT_ARCH
+                | c::AUDIT_PERS
+                | c::AUDIT_ARG0..=c::AUDIT_ARG3
         ),
-        List::Exclude => (id < c::AUDIT_DEVMAJOR && id != c::AUDIT_FSTYPE && id != c::AUDIT_ARCH) || id == c::AUDIT_EXE,
+        List::Exclude => {
+            (id < c::AUDIT_DEVMAJOR && id != c::AUDIT_FSTYPE && id != c::AUDIT_ARCH)
+                || id == c::AUDIT_EXE
+        }
         List::User => id < c::AUDIT_DEVMAJOR && id != c::AUDIT_FSTYPE && id != c::AUDIT_ARCH,
-        List::Task => id < c::AUDIT_DEVMAJOR && !matches!(id, c::AUDIT_FSTYPE | c::AUDIT_MSGTYPE | c::AUDIT_ARCH),
+        List::Task => {
+            id < c::AUDIT_DEVMAJOR
+                && !matches!(id, c::AUDIT_FSTYPE | c::AUDIT_MSGTYPE | c::AUDIT_ARCH)
+        }
         List::Other(_) => true,
     }
 }

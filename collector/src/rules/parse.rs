@@ -9,7 +9,9 @@ use std::fmt;
 use super::fields::{COMPARISONS, FIELDS, Kind, by_name, list_allowed, op_allowed};
 use super::rule::{Action, Field, FieldId, KEY_SEPARATOR, List, Op, Rule, SyscallMask, Value};
 use super::values::{self, Wrong, nearest};
-use crate::decode::{ARCH_IO_URING, arch_name, syscall_number, syscalls::syscalls_of, uring_op_name};
+use crate::decode::{
+    ARCH_IO_URING, arch_name, syscall_number, syscalls::syscalls_of, uring_op_name,
+};
 
 /// Longest key, several together (`AUDIT_MAX_KEY_LEN`).
 const MAX_KEY: usize = 256;
@@ -42,7 +44,11 @@ pub struct RuleError {
 
 impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+        write!(
+            f,
+            "{}:{}:{}: {}",
+            self.file, self.line, self.column, self.message
+        )?;
         match &self.suggestion {
             Some(suggestion) => write!(f, "; did you mean {suggestion:?}?"),
             None => Ok(()),
@@ -84,7 +90,11 @@ pub fn parse_rules(text: &str, file: &str) -> Result<Vec<ParsedRule>, Vec<RuleEr
         }
         optional = false;
     }
-    if errors.is_empty() { Ok(rules) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(rules)
+    } else {
+        Err(errors)
+    }
 }
 
 /// A word and its byte offset in the line.
@@ -107,12 +117,18 @@ fn words(line: &str) -> At<Vec<Word>> {
             None if c.is_whitespace() => inside = false,
             _ => {
                 if !inside {
-                    words.push(Word { at, text: String::new() });
+                    words.push(Word {
+                        at,
+                        text: String::new(),
+                    });
                     inside = true;
                 }
                 match c {
                     '"' | '\'' if open.is_none() => open = Some((at, c)),
-                    c => words.last_mut().into_iter().for_each(|word| word.text.push(c)),
+                    c => words
+                        .last_mut()
+                        .into_iter()
+                        .for_each(|word| word.text.push(c)),
                 }
             }
         }
@@ -140,7 +156,12 @@ fn parse_line(words: &[Word]) -> At<Rule> {
     let mut rest = words.iter();
     while let Some(option) = rest.next() {
         let mut value = |what: &str| {
-            rest.next().ok_or_else(|| (option.at, Wrong::new(format!("{} wants {what} behind it", option.text))))
+            rest.next().ok_or_else(|| {
+                (
+                    option.at,
+                    Wrong::new(format!("{} wants {what} behind it", option.text)),
+                )
+            })
         };
         match option.text.as_str() {
             "-a" | "-A" => {
@@ -148,7 +169,8 @@ fn parse_line(words: &[Word]) -> At<Rule> {
                 if let Some((_, _, _, _)) = draft.rule {
                     return Err((option.at, Wrong::new("a second rule on one line")));
                 }
-                let (list, action) = list_and_action(&word.text).map_err(|wrong| (word.at, wrong))?;
+                let (list, action) =
+                    list_and_action(&word.text).map_err(|wrong| (word.at, wrong))?;
                 draft.rule = Some((word, list, action, option.text == "-A"));
             }
             "-w" => draft.watch = Some(value("a path")?),
@@ -163,7 +185,10 @@ fn parse_line(words: &[Word]) -> At<Rule> {
     match (&draft.rule, draft.watch) {
         (Some(_), None) => syscall_rule(&draft),
         (None, Some(path)) => watch_rule(&draft, path),
-        (Some((word, ..)), Some(_)) => Err((word.at, Wrong::new("-a and -w on one line; use -F path= or -F dir="))),
+        (Some((word, ..)), Some(_)) => Err((
+            word.at,
+            Wrong::new("-a and -w on one line; use -F path= or -F dir="),
+        )),
         (None, None) => Err((
             words.first().map_or(0, |word| word.at),
             Wrong::new("this line adds no rule; it needs -a list,action or -w path"),
@@ -175,16 +200,33 @@ fn refused(option: &str) -> Wrong {
     let ours = "is a setting of the kernel's audit, which the monitor sets and restores itself; leave it out";
     let command = "is a command, not a rule; leave it out";
     Wrong::new(match option {
-        "-D" => "-D would delete the rules of others; the monitor deletes its own itself, leave it out".to_owned(),
-        "-b" | "-e" | "-f" | "-r" | "--backlog_wait_time" | "--backlog_wait_time_actual" | "--loginuid-immutable" | "--reset-lost"
-        | "--reset_backlog_wait_time_actual" | "--signal" => format!("{option} {ours}"),
-        "-c" | "-i" => format!("{option} hides errors; write a comment \"# optional\" in front of the one rule that may fail"),
-        "-d" | "-W" | "-l" | "-s" | "-m" | "-q" | "-R" | "-t" | "-v" | "-h" => format!("{option} {command}"),
-        _ => return Wrong::near(
-            format!("there is no option {option:?}"),
-            option,
-            ["-a", "-A", "-w", "-p", "-S", "-F", "-C", "-k"].into_iter(),
+        "-D" => {
+            "-D would delete the rules of others; the monitor deletes its own itself, leave it out"
+                .to_owned()
+        }
+        "-b"
+        | "-e"
+        | "-f"
+        | "-r"
+        | "--backlog_wait_time"
+        | "--backlog_wait_time_actual"
+        | "--loginuid-immutable"
+        | "--reset-lost"
+        | "--reset_backlog_wait_time_actual"
+        | "--signal" => format!("{option} {ours}"),
+        "-c" | "-i" => format!(
+            "{option} hides errors; write a comment \"# optional\" in front of the one rule that may fail"
         ),
+        "-d" | "-W" | "-l" | "-s" | "-m" | "-q" | "-R" | "-t" | "-v" | "-h" => {
+            format!("{option} {command}")
+        }
+        _ => {
+            return Wrong::near(
+                format!("there is no option {option:?}"),
+                option,
+                ["-a", "-A", "-w", "-p", "-S", "-F", "-C", "-k"].into_iter(),
+            );
+        }
     })
 }
 
@@ -199,17 +241,43 @@ fn list_and_action(text: &str) -> Result<(List, Action), Wrong> {
     ];
     const ACTIONS: [(&str, Action); 2] = [("always", Action::Always), ("never", Action::Never)];
     let Some((left, right)) = text.split_once(',') else {
-        return Err(Wrong::new(format!("{text:?} is not list,action, like exit,always")));
+        return Err(Wrong::new(format!(
+            "{text:?} is not list,action, like exit,always"
+        )));
     };
-    let list = |text: &str| LISTS.iter().find(|(name, _)| *name == text).map(|(_, list)| *list);
-    let action = |text: &str| ACTIONS.iter().find(|(name, _)| *name == text).map(|(_, action)| *action);
+    let list = |text: &str| {
+        LISTS
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, list)| *list)
+    };
+    let action = |text: &str| {
+        ACTIONS
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, action)| *action)
+    };
     match (list(left), action(right), list(right), action(left)) {
         (Some(list), Some(action), ..) | (.., Some(list), Some(action)) => Ok((list, action)),
-        (Some(_), ..) => Err(not_named(right, "action", ACTIONS.iter().map(|(name, _)| *name))),
+        (Some(_), ..) => Err(not_named(
+            right,
+            "action",
+            ACTIONS.iter().map(|(name, _)| *name),
+        )),
         (_, Some(_), ..) => Err(not_named(left, "list", LISTS.iter().map(|(name, _)| *name))),
-        (.., Some(_), _) => Err(not_named(left, "action", ACTIONS.iter().map(|(name, _)| *name))),
-        (.., Some(_)) => Err(not_named(right, "list", LISTS.iter().map(|(name, _)| *name))),
-        _ => Err(Wrong::new(format!("{text:?} names neither a list nor an action, like always,exit"))),
+        (.., Some(_), _) => Err(not_named(
+            left,
+            "action",
+            ACTIONS.iter().map(|(name, _)| *name),
+        )),
+        (.., Some(_)) => Err(not_named(
+            right,
+            "list",
+            LISTS.iter().map(|(name, _)| *name),
+        )),
+        _ => Err(Wrong::new(format!(
+            "{text:?} names neither a list nor an action, like always,exit"
+        ))),
     }
 }
 
@@ -221,27 +289,45 @@ fn not_named(text: &str, what: &str, names: impl Iterator<Item = &'static str> +
         };
     }
     let all = names.clone().collect::<Vec<_>>().join(", ");
-    Wrong::near(format!("there is no {what} {text:?} (there are {all})"), text, names)
+    Wrong::near(
+        format!("there is no {what} {text:?} (there are {all})"),
+        text,
+        names,
+    )
 }
 
 fn watch_rule(draft: &Draft<'_>, word: &Word) -> At<Rule> {
-    if let Some(other) = draft.calls.first().or(draft.tests.first().map(|(word, _)| word)) {
-        return Err((other.at, Wrong::new("-w takes -p and -k alone; use -a always,exit -F path= with the rest")));
+    if let Some(other) = draft
+        .calls
+        .first()
+        .or(draft.tests.first().map(|(word, _)| word))
+    {
+        return Err((
+            other.at,
+            Wrong::new("-w takes -p and -k alone; use -a always,exit -F path= with the rest"),
+        ));
     }
     let path = values::path(&word.text).map_err(|wrong| (word.at, wrong))?;
-    let dir = word.text.ends_with('/') || std::fs::metadata(&word.text).is_ok_and(|data| data.is_dir());
+    let dir =
+        word.text.ends_with('/') || std::fs::metadata(&word.text).is_ok_and(|data| data.is_dir());
     let perm = match draft.perm {
         Some(perm) => values::parse(Kind::Perm, &perm.text).map_err(|wrong| (perm.at, wrong))?,
         None => Value::Number(0xf),
     };
     let mut rule = Rule::new(List::Exit, Action::Always, SyscallMask::all());
-    rule.fields.push(Field::text(if dir { FieldId::DIR } else { FieldId::PATH }, path));
+    rule.fields.push(Field::text(
+        if dir { FieldId::DIR } else { FieldId::PATH },
+        path,
+    ));
     rule.fields.push(Field {
         id: FieldId::PERM,
         op: Op::Equal,
         value: perm,
     });
-    push_keys(&mut rule, draft.keys.iter().map(|word| (word.at, &word.text[..])))?;
+    push_keys(
+        &mut rule,
+        draft.keys.iter().map(|word| (word.at, &word.text[..])),
+    )?;
     Ok(rule)
 }
 
@@ -257,7 +343,11 @@ fn syscall_rule(draft: &Draft<'_>) -> At<Rule> {
     let mut keys: Vec<(usize, &str)> = Vec::new();
     let mut arch = None;
     for (word, comparison) in &draft.tests {
-        let field = if *comparison { parse_comparison(word)? } else { parse_field(word, list)? };
+        let field = if *comparison {
+            parse_comparison(word)?
+        } else {
+            parse_field(word, list)?
+        };
         match (field.id, &field.value) {
             (FieldId::KEY, _) => {
                 let start = word.text.find('=').map_or(0, |at| at + 1);
@@ -267,19 +357,31 @@ fn syscall_rule(draft: &Draft<'_>) -> At<Rule> {
             (FieldId::ARCH, Value::Number(number)) if arch.is_none() => arch = Some(*number),
             (FieldId::ARCH, _) => return Err((word.at, Wrong::new("a second arch="))),
             (FieldId::PATH | FieldId::DIR, _)
-                if rule.fields().iter().any(|f| f.id == FieldId::PATH || f.id == FieldId::DIR) =>
+                if rule
+                    .fields()
+                    .iter()
+                    .any(|f| f.id == FieldId::PATH || f.id == FieldId::DIR) =>
             {
-                return Err((word.at, Wrong::new("one path= or dir= is all that a rule can have")));
+                return Err((
+                    word.at,
+                    Wrong::new("one path= or dir= is all that a rule can have"),
+                ));
             }
             _ => {}
         }
         if !rule.push(field) {
-            return Err((word.at, Wrong::new("a rule has at most 64 fields, and no value may hold a NUL")));
+            return Err((
+                word.at,
+                Wrong::new("a rule has at most 64 fields, and no value may hold a NUL"),
+            ));
         }
     }
     if !list.has_syscalls() {
         if let Some(call) = draft.calls.first() {
-            return Err((call.at, Wrong::new(format!("-S has no meaning in the list {list}"))));
+            return Err((
+                call.at,
+                Wrong::new(format!("-S has no meaning in the list {list}")),
+            ));
         }
         // libaudit fills the mask for every list but this one, and the kernel compares it.
         if list != List::Task {
@@ -291,10 +393,26 @@ fn syscall_rule(draft: &Draft<'_>) -> At<Rule> {
     for word in &draft.calls {
         add_calls(&mut rule.syscalls, word, list, arch)?;
     }
-    if rule.fields.is_empty() && rule.syscalls.is_all() && list == List::Exit && action == Action::Always {
-        return Err((word.at, Wrong::new("this rule would record every system call of the host; name calls or fields")));
+    if rule.fields.is_empty()
+        && rule.syscalls.is_all()
+        && list == List::Exit
+        && action == Action::Always
+    {
+        return Err((
+            word.at,
+            Wrong::new(
+                "this rule would record every system call of the host; name calls or fields",
+            ),
+        ));
     }
-    push_keys(&mut rule, draft.keys.iter().map(|word| (word.at, &word.text[..])).chain(keys))?;
+    push_keys(
+        &mut rule,
+        draft
+            .keys
+            .iter()
+            .map(|word| (word.at, &word.text[..]))
+            .chain(keys),
+    )?;
     Ok(rule)
 }
 
@@ -303,11 +421,20 @@ fn split_test(word: &Word) -> At<(&str, Op, usize)> {
     let is_sign = |c: char| "=!<>&".contains(c);
     let found = word.text.find(is_sign).and_then(|at| {
         let sign = &word.text[at..];
-        Op::NAMED.iter().find(|(.., text)| sign.starts_with(text)).map(|(op, _, text)| (at, *op, text.len()))
+        Op::NAMED
+            .iter()
+            .find(|(.., text)| sign.starts_with(text))
+            .map(|(op, _, text)| (at, *op, text.len()))
     });
     match found {
         Some((at, op, len)) => Ok((&word.text[..at], op, at + len)),
-        None => Err((word.at, Wrong::new(format!("{:?} has no comparison (= != < <= > >= & &=)", word.text)))),
+        None => Err((
+            word.at,
+            Wrong::new(format!(
+                "{:?} has no comparison (= != < <= > >= & &=)",
+                word.text
+            )),
+        )),
     }
 }
 
@@ -315,24 +442,40 @@ fn parse_field(word: &Word, list: List) -> At<Field> {
     let (name, op, value_at) = split_test(word)?;
     let spec = by_name(name).ok_or_else(|| {
         let names = FIELDS.iter().map(|spec| spec.name).chain(["key"]);
-        (word.at, Wrong::near(format!("there is no field {name:?}"), name, names))
+        (
+            word.at,
+            Wrong::near(format!("there is no field {name:?}"), name, names),
+        )
     })?;
     if !op_allowed(&spec, op) {
-        return Err((word.at + name.len(), Wrong::new(format!("the kernel does not take {} for {name}", op.sign()))));
+        return Err((
+            word.at + name.len(),
+            Wrong::new(format!("the kernel does not take {} for {name}", op.sign())),
+        ));
     }
     if !list_allowed(&spec, list) {
-        return Err((word.at, Wrong::new(format!("{name} has no meaning in the list {list}"))));
+        return Err((
+            word.at,
+            Wrong::new(format!("{name} has no meaning in the list {list}")),
+        ));
     }
-    let value =
-        values::parse(spec.kind, &word.text[value_at..]).map_err(|wrong| (word.at + value_at, wrong))?;
-    Ok(Field { id: spec.id, op, value })
+    let value = values::parse(spec.kind, &word.text[value_at..])
+        .map_err(|wrong| (word.at + value_at, wrong))?;
+    Ok(Field {
+        id: spec.id,
+        op,
+        value,
+    })
 }
 
 fn parse_comparison(word: &Word) -> At<Field> {
     let (left, op, right_at) = split_test(word)?;
     let right = &word.text[right_at..];
     if !matches!(op, Op::Equal | Op::NotEqual) {
-        return Err((word.at + left.len(), Wrong::new("-C compares with = or != only")));
+        return Err((
+            word.at + left.len(),
+            Wrong::new("-C compares with = or != only"),
+        ));
     }
     COMPARISONS
         .iter()
@@ -347,24 +490,28 @@ fn parse_comparison(word: &Word) -> At<Field> {
             let names = || COMPARISONS.iter().flat_map(|(a, b, _)| [*a, *b]);
             let message = format!("the kernel cannot compare {left:?} with {right:?}");
             let suggestion = match (known(left), known(right)) {
-                (true, false) => nearest(right, names()).map(|right| format!("{left}{}{right}", op.sign())),
-                (false, true) => nearest(left, names()).map(|left| format!("{left}{}{right}", op.sign())),
+                (true, false) => {
+                    nearest(right, names()).map(|right| format!("{left}{}{right}", op.sign()))
+                }
+                (false, true) => {
+                    nearest(left, names()).map(|left| format!("{left}{}{right}", op.sign()))
+                }
                 _ => None,
             };
-            (word.at, Wrong { message, suggestion })
+            (
+                word.at,
+                Wrong {
+                    message,
+                    suggestion,
+                },
+            )
         })
 }
 
 fn add_calls(mask: &mut SyscallMask, word: &Word, list: List, arch: Option<u32>) -> At<()> {
     let mut at = word.at;
     for name in word.text.split(',') {
-        let wrong = match call(mask, name, list, arch) {
-            Ok(()) => None,
-            Err(wrong) => Some(wrong),
-        };
-        if let Some(wrong) = wrong {
-            return Err((at, wrong));
-        }
+        call(mask, name, list, arch).map_err(|wrong| (at, wrong))?;
         at += name.len() + 1;
     }
     Ok(())
@@ -379,7 +526,11 @@ fn call(mask: &mut SyscallMask, name: &str, list: List, arch: Option<u32>) -> Re
         values::integer(name).ok_or_else(|| Wrong::new(format!("{name:?} is not a number")))?
     } else if list == List::IoUring {
         syscall_number(ARCH_IO_URING, name).ok_or_else(|| {
-            Wrong::near(format!("there is no io_uring operation {name:?}"), name, (0..256).filter_map(uring_op_name))
+            Wrong::near(
+                format!("there is no io_uring operation {name:?}"),
+                name,
+                (0..256).filter_map(uring_op_name),
+            )
         })?
     } else {
         let arch = arch.ok_or_else(|| Wrong {
@@ -389,12 +540,18 @@ fn call(mask: &mut SyscallMask, name: &str, list: List, arch: Option<u32>) -> Re
         syscall_number(arch, name).ok_or_else(|| {
             let machine = arch_name(arch).map_or_else(|| format!("0x{arch:X}"), str::to_owned);
             let names = syscalls_of(arch).map(|(_, name)| name);
-            Wrong::near(format!("{machine} has no system call {name:?}"), name, names)
+            Wrong::near(
+                format!("{machine} has no system call {name:?}"),
+                name,
+                names,
+            )
         })?
     };
     // The top sixteen bits are the kernel's classes (`AUDIT_SYSCALL_CLASSES`), not calls.
     if number >= SyscallMask::BITS - 16 || !mask.insert(number) {
-        return Err(Wrong::new(format!("{number} is no system call; a rule holds numbers below 2032")));
+        return Err(Wrong::new(format!(
+            "{number} is no system call; a rule holds numbers below 2032"
+        )));
     }
     Ok(())
 }
@@ -404,14 +561,20 @@ fn push_keys<'a>(rule: &mut Rule, keys: impl Iterator<Item = (usize, &'a str)>) 
     let mut last = None;
     for (at, key) in keys {
         if key.is_empty() || key.bytes().any(|byte| byte == KEY_SEPARATOR || byte == 0) {
-            return Err((at, Wrong::new("a key is neither empty nor does it hold control characters")));
+            return Err((
+                at,
+                Wrong::new("a key is neither empty nor does it hold control characters"),
+            ));
         }
         if !joined.is_empty() {
             joined.push(KEY_SEPARATOR);
         }
         joined.extend_from_slice(key.as_bytes());
         if joined.len() > MAX_KEY {
-            return Err((at, Wrong::new("the keys of a rule are longer than 256 bytes together")));
+            return Err((
+                at,
+                Wrong::new("the keys of a rule are longer than 256 bytes together"),
+            ));
         }
         last = Some(at);
     }

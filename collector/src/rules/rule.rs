@@ -127,17 +127,26 @@ impl Op {
     pub(super) fn number(self) -> u32 {
         match self {
             Self::Other(number) => number,
-            named => Self::NAMED.iter().find(|(op, ..)| *op == named).map_or(0, |(_, number, _)| *number),
+            named => Self::NAMED
+                .iter()
+                .find(|(op, ..)| *op == named)
+                .map_or(0, |(_, number, _)| *number),
         }
     }
 
     pub(super) fn from_number(number: u32) -> Self {
-        Self::NAMED.iter().find(|(_, n, _)| *n == number).map_or(Self::Other(number), |(op, ..)| *op)
+        Self::NAMED
+            .iter()
+            .find(|(_, n, _)| *n == number)
+            .map_or(Self::Other(number), |(op, ..)| *op)
     }
 
     /// auditctl's sign for it.
     pub fn sign(self) -> &'static str {
-        Self::NAMED.iter().find(|(op, ..)| *op == self).map_or("?", |(.., sign)| sign)
+        Self::NAMED
+            .iter()
+            .find(|(op, ..)| *op == self)
+            .map_or("?", |(.., sign)| sign)
     }
 }
 
@@ -237,22 +246,32 @@ impl SyscallMask {
 
     /// Adds a call; `false` when its number does not fit.
     pub fn insert(&mut self, number: u32) -> bool {
-        self.0.get_mut(number as usize / 32).map(|word| *word |= 1 << (number % 32)).is_some()
+        self.0
+            .get_mut(number as usize / 32)
+            .map(|word| *word |= 1 << (number % 32))
+            .is_some()
     }
 
     /// Adds every call of another mask.
     pub fn union(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+        self.0
+            .iter_mut()
+            .zip(&other.0)
+            .for_each(|(word, other)| *word |= other);
     }
 
     /// Is the call in it?
     pub fn contains(&self, number: u32) -> bool {
-        self.0.get(number as usize / 32).is_some_and(|word| word & (1 << (number % 32)) != 0)
+        self.0
+            .get(number as usize / 32)
+            .is_some_and(|word| word & (1 << (number % 32)) != 0)
     }
 
     /// Is every call in it?
     pub fn is_all(&self) -> bool {
-        self.0[..Self::ALL_WORDS].iter().all(|word| *word == u32::MAX)
+        self.0[..Self::ALL_WORDS]
+            .iter()
+            .all(|word| *word == u32::MAX)
     }
 
     /// Is it empty?
@@ -268,7 +287,11 @@ impl SyscallMask {
 
 impl std::fmt::Debug for SyscallMask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.is_all() { f.write_str("all") } else { f.debug_set().entries(self.iter()).finish() }
+        if self.is_all() {
+            f.write_str("all")
+        } else {
+            f.debug_set().entries(self.iter()).finish()
+        }
     }
 }
 
@@ -340,18 +363,24 @@ impl Rule {
 
     /// The string of the first field of that kind.
     pub fn text_of(&self, id: FieldId) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.id == id).and_then(|field| match &field.value {
-            Value::Text(text) => Some(&text[..]),
-            Value::Number(_) => None,
-        })
+        self.fields
+            .iter()
+            .find(|field| field.id == id)
+            .and_then(|field| match &field.value {
+                Value::Text(text) => Some(&text[..]),
+                Value::Number(_) => None,
+            })
     }
 
     /// The number of the first field of that kind.
     pub fn number_of(&self, id: FieldId) -> Option<u32> {
-        self.fields.iter().find(|field| field.id == id).and_then(|field| match field.value {
-            Value::Number(number) => Some(number),
-            Value::Text(_) => None,
-        })
+        self.fields
+            .iter()
+            .find(|field| field.id == id)
+            .and_then(|field| match field.value {
+                Value::Number(number) => Some(number),
+                Value::Text(_) => None,
+            })
     }
 
     /// Its keys.
@@ -364,7 +393,8 @@ impl Rule {
 
     /// Is it ours: does a key start with `sm-`?
     pub fn is_ours(&self) -> bool {
-        self.keys().any(|key| key.starts_with(super::KEY_PREFIX.as_bytes()))
+        self.keys()
+            .any(|key| key.starts_with(super::KEY_PREFIX.as_bytes()))
     }
 
     /// Do two rules mean the same to the kernel? (Where in the list it is to be put is no part of a rule.)

@@ -41,24 +41,47 @@ impl fmt::Display for Rule {
             out: String::with_capacity(128),
         };
         if !watch {
-            line.word(&format!("-{} {},{}", if self.prepend() { 'A' } else { 'a' }, self.action(), self.list()));
-            for field in self.fields().iter().filter(|field| field.id == FieldId::ARCH) {
+            line.word(&format!(
+                "-{} {},{}",
+                if self.prepend() { 'A' } else { 'a' },
+                self.action(),
+                self.list()
+            ));
+            for field in self
+                .fields()
+                .iter()
+                .filter(|field| field.id == FieldId::ARCH)
+            {
                 if let Value::Number(arch) = field.value {
-                    line.field("arch", field.op, &format(by_id(field.id).map(|s| s.kind), arch));
+                    line.field(
+                        "arch",
+                        field.op,
+                        &format(by_id(field.id).map(|s| s.kind), arch),
+                    );
                 }
             }
             syscalls(self, &mut line);
         }
-        for field in self.fields().iter().filter(|field| field.id != FieldId::ARCH) {
+        for field in self
+            .fields()
+            .iter()
+            .filter(|field| field.id != FieldId::ARCH)
+        {
             let spec = by_id(field.id);
             match (&field.value, spec) {
-                (Value::Text(path), _) if watch && (field.id == FieldId::PATH || field.id == FieldId::DIR) => {
+                (Value::Text(path), _)
+                    if watch && (field.id == FieldId::PATH || field.id == FieldId::DIR) =>
+                {
                     line.word(&format!("-w {}", quoted(&to_text(path))));
                 }
                 (Value::Text(_), _) if field.id == FieldId::KEY => {
                     for key in self.keys() {
                         let key = to_text(key);
-                        line.word(&format!("{}{}", if watch { "-k " } else { "-F key=" }, quoted(&key)));
+                        line.word(&format!(
+                            "{}{}",
+                            if watch { "-k " } else { "-F key=" },
+                            quoted(&key)
+                        ));
                     }
                 }
                 (Value::Number(number), Some(spec)) if watch => {
@@ -66,14 +89,26 @@ impl fmt::Display for Rule {
                 }
                 (Value::Number(number), _) if field.id == FieldId::FIELD_COMPARE => {
                     match COMPARISONS.iter().find(|(.., n)| n == number) {
-                        Some((left, right, _)) => line.word(&format!("-C {left}{}{right}", field.op.sign())),
+                        Some((left, right, _)) => {
+                            line.word(&format!("-C {left}{}{right}", field.op.sign()))
+                        }
                         None => line.word(&format!("-C compare{number}")),
                     }
                 }
-                (Value::Number(number), Some(spec)) => line.field(spec.name, field.op, &format(Some(spec.kind), *number)),
-                (Value::Text(text), Some(spec)) => line.field(spec.name, field.op, &quoted(&to_text(text))),
-                (Value::Number(number), None) => line.field(&format!("f{}", field.id.0), field.op, &number.to_string()),
-                (Value::Text(text), None) => line.field(&format!("f{}", field.id.0), field.op, &quoted(&to_text(text))),
+                (Value::Number(number), Some(spec)) => {
+                    line.field(spec.name, field.op, &format(Some(spec.kind), *number))
+                }
+                (Value::Text(text), Some(spec)) => {
+                    line.field(spec.name, field.op, &quoted(&to_text(text)))
+                }
+                (Value::Number(number), None) => {
+                    line.field(&format!("f{}", field.id.0), field.op, &number.to_string())
+                }
+                (Value::Text(text), None) => line.field(
+                    &format!("f{}", field.id.0),
+                    field.op,
+                    &quoted(&to_text(text)),
+                ),
             }
         }
         f.write_str(&line.out)
@@ -108,7 +143,11 @@ fn quoted(text: &str) -> String {
             c => out.push(c),
         }
     }
-    if out.contains(' ') { format!("\"{out}\"") } else { out }
+    if out.contains(' ') {
+        format!("\"{out}\"")
+    } else {
+        out
+    }
 }
 
 /// Would `-w` make it?
@@ -141,7 +180,8 @@ fn syscalls(rule: &Rule, line: &mut Line) {
         .syscalls()
         .iter()
         .map(|number| {
-            arch.and_then(|arch| syscall_name(arch, number)).map_or_else(|| number.to_string(), str::to_owned)
+            arch.and_then(|arch| syscall_name(arch, number))
+                .map_or_else(|| number.to_string(), str::to_owned)
         })
         .collect();
     line.word(&format!("-S {}", names.join(",")));

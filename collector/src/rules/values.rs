@@ -77,7 +77,11 @@ impl Wrong {
         }
     }
 
-    pub(super) fn near(message: impl Into<String>, text: &str, names: impl Iterator<Item = &'static str>) -> Self {
+    pub(super) fn near(
+        message: impl Into<String>,
+        text: &str,
+        names: impl Iterator<Item = &'static str>,
+    ) -> Self {
         Self {
             message: message.into(),
             suggestion: nearest(text, names).map(str::to_owned),
@@ -122,7 +126,10 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, Wrong> {
             };
         }
         Kind::RecordType => {
-            return match RecordType::from_name(text.as_bytes()).map(|t| t.0.into()).or_else(|| integer(text)) {
+            return match RecordType::from_name(text.as_bytes())
+                .map(|t| t.0.into())
+                .or_else(|| integer(text))
+            {
                 Some(number) => Ok(Value::Number(number)),
                 None => Err(Wrong::near(
                     format!("there is no record type {text:?}"),
@@ -132,13 +139,23 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, Wrong> {
             };
         }
         Kind::Exit => {
-            let (minus, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
-            return match errno_number(name).and_then(|n| u32::try_from(n).ok()).or_else(|| integer(name)) {
+            let (minus, name) = text
+                .strip_prefix('-')
+                .map_or((false, text), |name| (true, name));
+            return match errno_number(name)
+                .and_then(|n| u32::try_from(n).ok())
+                .or_else(|| integer(name))
+            {
                 Some(n) => Ok(Value::Number(if minus { n.wrapping_neg() } else { n })),
                 None => Err(Wrong {
                     message: format!("{text:?} is neither a number nor the name of an error"),
-                    suggestion: nearest(name, (1..200).filter_map(errno_name))
-                        .map(|name| if minus { format!("-{name}") } else { name.to_owned() }),
+                    suggestion: nearest(name, (1..200).filter_map(errno_name)).map(|name| {
+                        if minus {
+                            format!("-{name}")
+                        } else {
+                            name.to_owned()
+                        }
+                    }),
                 }),
             };
         }
@@ -160,7 +177,9 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, Wrong> {
         Kind::FsType => return named(text, &FS_TYPES, "file system type"),
         Kind::Family => return named(text, &FAMILIES, "address family"),
     };
-    number.map(Value::Number).ok_or_else(|| Wrong::new(format!("{text:?} is not a number that fits into 32 bits")))
+    number
+        .map(Value::Number)
+        .ok_or_else(|| Wrong::new(format!("{text:?} is not a number that fits into 32 bits")))
 }
 
 fn named(text: &str, names: &'static [(&'static str, u32)], what: &str) -> Result<Value, Wrong> {
@@ -171,7 +190,11 @@ fn named(text: &str, names: &'static [(&'static str, u32)], what: &str) -> Resul
         .or_else(|| integer(text))
         .map(Value::Number)
         .ok_or_else(|| {
-            Wrong::near(format!("there is no {what} {text:?}"), text, names.iter().map(|(name, _)| *name))
+            Wrong::near(
+                format!("there is no {what} {text:?}"),
+                text,
+                names.iter().map(|(name, _)| *name),
+            )
         })
 }
 
@@ -181,7 +204,10 @@ pub(super) fn path(text: &str) -> Result<Vec<u8>, Wrong> {
         return Err(Wrong::new(format!("{text:?} is not an absolute path")));
     }
     if text.len() >= MAX_PATH {
-        return Err(Wrong::new(format!("a path of {} bytes is too long", text.len())));
+        return Err(Wrong::new(format!(
+            "a path of {} bytes is too long",
+            text.len()
+        )));
     }
     if text.split('/').any(|part| part == "..") {
         return Err(Wrong::new(format!("{text:?} contains \"..\"")));
@@ -212,18 +238,28 @@ fn id(text: &str, file: &str, what: &str) -> Result<Value, Wrong> {
 }
 
 fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?, 16).ok()
+    u32::from_str_radix(
+        text.strip_prefix("0x")
+            .or_else(|| text.strip_prefix("0X"))?,
+        16,
+    )
+    .ok()
 }
 
 /// strtol(3) with base 0: decimal, `0x` hexadecimal, `0` octal, with or without a minus.
 pub(super) fn integer(text: &str) -> Option<u32> {
-    let (minus, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let (minus, digits) = text
+        .strip_prefix('-')
+        .map_or((false, text), |digits| (true, digits));
     let number = if digits.starts_with("0x") || digits.starts_with("0X") {
         hex(digits)?
     } else if digits.len() > 1 && digits.starts_with('0') {
         u32::from_str_radix(&digits[1..], 8).ok()?
     } else {
-        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??
+        digits
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| digits.parse().ok())??
     };
     match minus {
         false => Some(number),
@@ -234,7 +270,10 @@ pub(super) fn integer(text: &str) -> Option<u32> {
 /// auditctl's text for a number.
 pub(super) fn format(kind: Option<Kind>, number: u32) -> String {
     let name_in = |names: &[(&str, u32)]| {
-        names.iter().find(|(_, n)| *n == number).map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+        names
+            .iter()
+            .find(|(_, n)| *n == number)
+            .map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
     };
     let signed = number as i32;
     match kind {
@@ -242,16 +281,24 @@ pub(super) fn format(kind: Option<Kind>, number: u32) -> String {
         Some(Kind::Inode) => number.to_string(),
         Some(Kind::Arch) if Some(number) == arch_number("b64") => "b64".into(),
         Some(Kind::Arch) if Some(number) == arch_number("b32") => "b32".into(),
-        Some(Kind::Arch) => arch_name(number).map_or_else(|| format!("0x{number:X}"), str::to_owned),
+        Some(Kind::Arch) => {
+            arch_name(number).map_or_else(|| format!("0x{number:X}"), str::to_owned)
+        }
         Some(Kind::RecordType) => {
-            let kind = u16::try_from(number).ok().and_then(|n| RecordType(n).name());
+            let kind = u16::try_from(number)
+                .ok()
+                .and_then(|n| RecordType(n).name());
             kind.map_or_else(|| number.to_string(), str::to_owned)
         }
         Some(Kind::Exit) if signed < 0 => match errno_name(i64::from(signed.unsigned_abs())) {
             Some(name) => format!("-{name}"),
             None => signed.to_string(),
         },
-        Some(Kind::Perm) => PERMS.iter().filter(|(_, bit)| number & bit != 0).map(|(letter, _)| *letter).collect(),
+        Some(Kind::Perm) => PERMS
+            .iter()
+            .filter(|(_, bit)| number & bit != 0)
+            .map(|(letter, _)| *letter)
+            .collect(),
         Some(Kind::FileType) => name_in(&FILE_TYPES),
         Some(Kind::FsType) => name_in(&FS_TYPES),
         _ => signed.to_string(),
@@ -259,7 +306,10 @@ pub(super) fn format(kind: Option<Kind>, number: u32) -> String {
 }
 
 /// The name that is nearest to `text`, if any is near: at most a third of its letters differ (Damerau-Levenshtein).
-pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(super) fn nearest(
+    text: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let text: Vec<char> = text.chars().take(64).collect();
     let limit = text.len().div_ceil(3);
     names
@@ -270,11 +320,17 @@ pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> 
 }
 
 fn distance(a: &[char], b: &[char]) -> usize {
-    let mut rows: [Vec<usize>; 3] = [vec![0; b.len() + 1], (0..=b.len()).collect(), vec![0; b.len() + 1]];
+    let mut rows: [Vec<usize>; 3] = [
+        vec![0; b.len() + 1],
+        (0..=b.len()).collect(),
+        vec![0; b.len() + 1],
+    ];
     for i in 1..=a.len() {
         rows[2][0] = i;
         for j in 1..=b.len() {
-            let mut best = (rows[1][j] + 1).min(rows[2][j - 1] + 1).min(rows[1][j - 1] + usize::from(a[i - 1] != b[j - 1]));
+            let mut best = (rows[1][j] + 1)
+                .min(rows[2][j - 1] + 1)
+                .min(rows[1][j - 1] + usize::from(a[i - 1] != b[j - 1]));
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[0][j - 2] + 1);
             }
@@ -291,12 +347,28 @@ mod tests {
 
     #[test]
     fn numbers_are_read_like_strtol() {
-        for (text, number) in
-            [("0", 0), ("17", 17), ("0x1F", 31), ("010", 8), ("-1", u32::MAX), ("-0x2", u32::MAX - 1), ("4294967295", u32::MAX)]
-        {
+        for (text, number) in [
+            ("0", 0),
+            ("17", 17),
+            ("0x1F", 31),
+            ("010", 8),
+            ("-1", u32::MAX),
+            ("-0x2", u32::MAX - 1),
+            ("4294967295", u32::MAX),
+        ] {
             assert_eq!(integer(text), Some(number), "{text}");
         }
-        for text in ["", "-", "x", "4294967296", "08", "+1", "1 ", "0x", "-4294967295"] {
+        for text in [
+            "",
+            "-",
+            "x",
+            "4294967296",
+            "08",
+            "+1",
+            "1 ",
+            "0x",
+            "-4294967295",
+        ] {
             assert_eq!(integer(text), None, "{text}");
         }
     }
