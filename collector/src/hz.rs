@@ -29,8 +29,8 @@ pub struct Hz {
     pub source: Source,
 }
 
-/// Values that kernels are built with (`kernel/Kconfig.hz`, and 24 to 1200 of some architectures).
-const KNOWN: [u32; 10] = [24, 48, 100, 128, 250, 256, 300, 1000, 1024, 1200];
+/// Values that kernels are built with (`kernel/Kconfig.hz`, and those of other architectures that can be told apart from them).
+const KNOWN: [u32; 7] = [24, 100, 128, 250, 300, 1000, 1200];
 const ASSUMED: u32 = 100;
 /// Longest configuration that is read, after decompression.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -100,10 +100,21 @@ fn config_hz(config: impl Read) -> Option<u32> {
 /// Two readings of a jiffies counter a fifth of a second apart, taken to the nearest value that kernels are built with.
 fn measured() -> Option<u32> {
     const SPAN: Duration = Duration::from_millis(200);
-    let (began, first) = (Instant::now(), counter()?);
+    let (began, first) = reading()?;
     std::thread::sleep(SPAN);
-    let (took, second) = (began.elapsed(), counter()?);
-    nearest(second.checked_sub(first)?, took)
+    let (ended, second) = reading()?;
+    nearest(second.checked_sub(first)?, ended.duration_since(began))
+}
+
+/// The counter and when it was read; a reading in which we lost the processor for long does not count.
+fn reading() -> Option<(Instant, u64)> {
+    const TRIES: usize = 20;
+    const QUICK: Duration = Duration::from_millis(2);
+    (0..TRIES).find_map(|_| {
+        let before = Instant::now();
+        let counter = counter()?;
+        (before.elapsed() < QUICK).then_some((before, counter))
+    })
 }
 
 fn nearest(jiffies: u64, took: Duration) -> Option<u32> {
@@ -117,7 +128,7 @@ fn nearest(jiffies: u64, took: Duration) -> Option<u32> {
                 .total_cmp(&(rate / f64::from(*b)).ln().abs())
         })
         // A counter that stands still, or in another unit, is none.
-        .filter(|hz| (rate / f64::from(*hz) - 1.0).abs() < 0.15)
+        .filter(|hz| (rate / f64::from(*hz) - 1.0).abs() < 0.08)
 }
 
 /// `jiffies: N` of /proc/timer_list (root only), or the time stamp of /proc/schedstat, which is in jiffies too

@@ -124,6 +124,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_on_every_call_is_known_again_without_the_bits_that_the_kernel_takes_out() {
+        let wished = rule("sm-all", 1);
+        let mut bytes = wished.encode();
+        bytes[12 + 63 * 4..12 + 64 * 4].copy_from_slice(&0xffffu32.to_ne_bytes());
+        let listed = Rule::decode(&bytes).unwrap();
+        assert_ne!(listed, wished);
+        assert!(diff(&[wished], &[listed]).is_empty());
+    }
+
+    #[test]
     fn a_key_among_several_makes_a_rule_ours() {
         assert!(rule("a\u{1}sm-b", 1).is_ours());
         assert!(!rule("not-sm-b", 1).is_ours());

@@ -219,15 +219,17 @@ pub fn except_pid(pid: u32) -> Rule {
     rule
 }
 
-/// [`except_pid`], only on the calls that `rules` are about.
+/// [`except_pid`], only on the calls that the exit list's `rules` are about. (Rules with `path=` are not in that list.)
 pub fn except_pid_from(pid: u32, rules: &[Rule]) -> Rule {
     let mut rule = except_pid(pid);
     rule.syscalls = SyscallMask::none();
-    for other in rules
-        .iter()
-        .filter(|other| other.list == List::Exit && other.action == Action::Always)
-    {
-        rule.syscalls.union(&other.syscalls);
+    for other in rules {
+        if other.list == List::Exit
+            && other.action == Action::Always
+            && other.text_of(FieldId::PATH).is_none()
+        {
+            rule.syscalls.union(&other.syscalls);
+        }
     }
     rule
 }
@@ -262,7 +264,11 @@ mod tests {
 
     #[test]
     fn our_exception_is_ours_first_and_as_narrow_as_the_rules() {
-        let rule = except_pid_from(77, &watch_path("/x", false, Perm::WRITE, "sm-x"));
+        let mut rules = watch_path("/x", true, Perm::WRITE, "sm-x");
+        let mut file = Rule::new(List::Exit, Action::Always, SyscallMask::all());
+        assert!(file.push(Field::text(FieldId::PATH, "/etc/passwd")));
+        rules.push(file);
+        let rule = except_pid_from(77, &rules);
         assert!(rule.is_ours() && rule.prepend() && !rule.syscalls().is_all());
         assert!(except_pid(77).syscalls().is_all());
     }

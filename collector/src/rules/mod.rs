@@ -17,6 +17,7 @@ mod parse;
 mod rule;
 mod text;
 mod values;
+mod words;
 
 pub use changes::{Applied, Changes, apply, diff};
 pub use codec::DecodeError;

@@ -9,6 +9,7 @@ use std::fmt;
 use super::fields::{COMPARISONS, FIELDS, Kind, by_name, list_allowed, op_allowed};
 use super::rule::{Action, Field, FieldId, KEY_SEPARATOR, List, Op, Rule, SyscallMask, Value};
 use super::values::{self, Wrong, nearest};
+use super::words::{At, Word, split_test, words};
 use crate::decode::{
     ARCH_IO_URING, arch_name, syscall_number, syscalls::syscalls_of, uring_op_name,
 };
@@ -94,48 +95,6 @@ pub fn parse_rules(text: &str, file: &str) -> Result<Vec<ParsedRule>, Vec<RuleEr
         Ok(rules)
     } else {
         Err(errors)
-    }
-}
-
-/// A word and its byte offset in the line.
-struct Word {
-    at: usize,
-    text: String,
-}
-
-/// An error and its byte offset in the line.
-type At<T> = Result<T, (usize, Wrong)>;
-
-/// Splits at blanks that are not between quotes; the quotes go.
-fn words(line: &str) -> At<Vec<Word>> {
-    let mut words: Vec<Word> = Vec::new();
-    let mut open: Option<(usize, char)> = None;
-    let mut inside = false;
-    for (at, c) in line.char_indices() {
-        match open {
-            Some((_, quote)) if c == quote => open = None,
-            None if c.is_whitespace() => inside = false,
-            _ => {
-                if !inside {
-                    words.push(Word {
-                        at,
-                        text: String::new(),
-                    });
-                    inside = true;
-                }
-                match c {
-                    '"' | '\'' if open.is_none() => open = Some((at, c)),
-                    c => words
-                        .last_mut()
-                        .into_iter()
-                        .for_each(|word| word.text.push(c)),
-                }
-            }
-        }
-    }
-    match open {
-        Some((at, _)) => Err((at, Wrong::new("this quote is never closed"))),
-        None => Ok(words),
     }
 }
 
@@ -414,28 +373,6 @@ fn syscall_rule(draft: &Draft<'_>) -> At<Rule> {
             .chain(keys),
     )?;
     Ok(rule)
-}
-
-/// `name<op>value`.
-fn split_test(word: &Word) -> At<(&str, Op, usize)> {
-    let is_sign = |c: char| "=!<>&".contains(c);
-    let found = word.text.find(is_sign).and_then(|at| {
-        let sign = &word.text[at..];
-        Op::NAMED
-            .iter()
-            .find(|(.., text)| sign.starts_with(text))
-            .map(|(op, _, text)| (at, *op, text.len()))
-    });
-    match found {
-        Some((at, op, len)) => Ok((&word.text[..at], op, at + len)),
-        None => Err((
-            word.at,
-            Wrong::new(format!(
-                "{:?} has no comparison (= != < <= > >= & &=)",
-                word.text
-            )),
-        )),
-    }
 }
 
 fn parse_field(word: &Word, list: List) -> At<Field> {

@@ -229,19 +229,27 @@ pub struct SyscallMask(pub(super) [u32; c::AUDIT_BITMASK_SIZE]);
 impl SyscallMask {
     /// Bits in it.
     pub const BITS: u32 = 32 * c::AUDIT_BITMASK_SIZE as u32;
-    /// Words that "all" fills. The last one holds the classes of `kernel/auditfilter.c`, and libaudit leaves it empty.
-    const ALL_WORDS: usize = c::AUDIT_BITMASK_SIZE - 1;
+    /// Words that hold calls alone. The top half of the last one holds the classes of calls that `kernel/auditfilter.c` turns
+    /// into calls when a rule is loaded, so that a full mask comes back from the kernel without them.
+    const WHOLE_WORDS: usize = c::AUDIT_BITMASK_SIZE - 1;
+    const LAST_WORD_CALLS: u32 = 0xffff;
 
     /// No call.
     pub fn none() -> Self {
         Self([0; c::AUDIT_BITMASK_SIZE])
     }
 
-    /// Every call.
+    /// Every call, with every bit set, as auditctl sends it.
     pub fn all() -> Self {
-        let mut mask = Self::none();
-        mask.0[..Self::ALL_WORDS].fill(u32::MAX);
-        mask
+        Self([u32::MAX; c::AUDIT_BITMASK_SIZE])
+    }
+
+    /// Are the calls the same, whatever the bits of the classes?
+    pub fn same_calls(&self, other: &Self) -> bool {
+        let last = |mask: &Self| mask.0[Self::WHOLE_WORDS] & Self::LAST_WORD_CALLS;
+        (self.is_all() && other.is_all())
+            || (self.0[..Self::WHOLE_WORDS] == other.0[..Self::WHOLE_WORDS]
+                && last(self) == last(other))
     }
 
     /// Adds a call; `false` when its number does not fit.
@@ -269,7 +277,7 @@ impl SyscallMask {
 
     /// Is every call in it?
     pub fn is_all(&self) -> bool {
-        self.0[..Self::ALL_WORDS]
+        self.0[..Self::WHOLE_WORDS]
             .iter()
             .all(|word| *word == u32::MAX)
     }
@@ -401,7 +409,7 @@ impl Rule {
     pub fn same_as(&self, other: &Self) -> bool {
         self.list == other.list
             && self.action == other.action
-            && self.syscalls == other.syscalls
+            && self.syscalls.same_calls(&other.syscalls)
             && self.fields == other.fields
     }
 }
