@@ -107,7 +107,8 @@ clean_up() {
         kill "$DEBOOTSTRAP" 2>/dev/null || true
         wait "$DEBOOTSTRAP" || true
     fi
-    rm -rf "$WORK"
+    # A debootstrap that was ended may have left /proc mounted in there.
+    [[ -z $WORK ]] || rm -rf --one-file-system "$WORK"
 }
 
 # The packed root file system, made when the cache has none of these versions and this recipe.
