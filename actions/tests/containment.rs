@@ -1,5 +1,11 @@
 //! Freeze, Docker's pause and the way back, on the real kernel with a real engine. Runs with
 //! `SYSCALL_MONITOR_KERNEL_TESTS=1` only; take the machine's lock around it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,9 +168,7 @@ impl Counting {
         let pid = u32::try_from(self.inspect()["State"]["Pid"].as_u64().unwrap()).unwrap();
         let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         let line = |tag: &str| {
-            let line = cgroups
-                .lines()
-                .find(|l| l.splitn(3, ':').nth(1) == Some(tag))?;
+            let line = cgroups.lines().find(|l| l.split(':').nth(1) == Some(tag))?;
             line.splitn(3, ':')
                 .nth(2)
                 .map(|p| p.trim_start_matches('/').to_owned())

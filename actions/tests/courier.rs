@@ -1,6 +1,10 @@
 //! The courier as the sensor meets it: over its stream, with engines that are missing, hung or slow.
-
-mod common;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -267,4 +271,32 @@ async fn the_trust_hook_gets_the_change_and_its_score_comes_back() {
         panic!()
     };
     assert!(result.exit.is_none() && result.why.is_some(), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_what_hangs() {
+    let fake = discord::Discord::start();
+    fake.script([Behaviour::Hang]);
+    let channel = Discord::new(&Secret::new(&fake.url()), None).unwrap();
+    let destinations =
+        BTreeMap::from([("discord".to_owned(), Arc::new(channel) as Arc<dyn Notifier>)]);
+    let shutdown_limit = Duration::from_millis(100);
+    let mut sensor = Sensor::start(CourierOptions {
+        destinations,
+        shutdown_limit,
+        ..options("/nowhere")
+    });
+    sensor.say(deliver(1)).await;
+    sensor.say(ToCourier::Shutdown).await;
+    let end = tokio::time::timeout(Duration::from_secs(5), sensor.courier)
+        .await
+        .expect("an end");
+    assert!(end.unwrap().is_ok());
+    assert!(
+        wire::read::<FromCourier>(&mut sensor.stream)
+            .await
+            .unwrap()
+            .is_none(),
+        "no answer was made up"
+    );
 }

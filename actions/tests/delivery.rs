@@ -1,4 +1,10 @@
 //! Messages on their way to the fakes of Discord and Telegram: outbox, courier's channels, the services' answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
 
 mod common;
 

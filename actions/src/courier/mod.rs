@@ -1,9 +1,10 @@
 //! The courier: a process without rights that talks to Docker and to networks for the sensor.
 //!
 //! Threads and tasks. One task reads the sensor's requests, one writes the answers, one follows the engine. Each request is
-//! a task of its own with a time limit, at most [`CourierOptions::tasks`] at once; a request over that number waits, and
-//! while it waits no further one is read, so the sensor's bounded channel fills and its `try_send` says so. Nothing is
-//! ever answered twice, and everything is answered once: a task that runs into its limit answers with that.
+//! a task of its own with a time limit. Deliveries and actions with Docker have [`CourierOptions::tasks`] places each, so that
+//! neither takes the other's; what finds no place waits. When [`WAITING`] requests are in the house no further one is read,
+//! so the sensor's bounded channel fills and its `try_send` says so. Everything is answered once: a task that runs into its
+//! limit answers with that.
 
 pub mod hook;
 pub mod wire;
@@ -17,11 +18,15 @@ use enricher::docker::{DockerOptions, DockerUpdate};
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::docker::{Engine, PauseFailure};
 use crate::notify::{Notifier, Outcome};
 use wire::{FromCourier, HookResult, ReleaseReport, ToCourier};
+
+/// Requests that run or wait for a place.
+pub const WAITING: usize = 1024;
 
 /// Settings.
 #[derive(Clone)]
@@ -42,8 +47,10 @@ pub struct CourierOptions {
     pub delivery_limit: Duration,
     /// Time limit of the trust hook.
     pub hook_limit: Duration,
-    /// Requests that run at once.
+    /// Deliveries that run at once, and actions with Docker likewise.
     pub tasks: usize,
+    /// How long a shutdown waits for what runs.
+    pub shutdown_limit: Duration,
 }
 
 impl Default for CourierOptions {
@@ -59,6 +66,7 @@ impl Default for CourierOptions {
             delivery_limit: crate::notify::LIMIT * 2 + Duration::from_secs(2),
             hook_limit: Duration::from_secs(30),
             tasks: 64,
+            shutdown_limit: Duration::from_secs(5),
         }
     }
 }
@@ -90,7 +98,10 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
         .watch_docker
         .then(|| tokio::spawn(follow(options.docker_socket.clone(), answers.clone())));
     let tracker = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(options.tasks.max(1)));
+    let stop = CancellationToken::new();
+    let house = Arc::new(Semaphore::new(WAITING));
+    let places = || Arc::new(Semaphore::new(options.tasks.max(1)));
+    let (deliveries, actions) = (places(), places());
     let options = Arc::new(options);
     let end = loop {
         let request = match wire::read::<ToCourier>(&mut input).await {
@@ -98,29 +109,45 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
             Ok(Some(request)) => request,
             Err(error) => break Err(error),
         };
-        let Ok(slot) = slots.clone().acquire_owned().await else {
+        let Ok(room) = house.clone().acquire_owned().await else {
             break Ok(());
         };
         let (options, answers) = (options.clone(), answers.clone());
+        let places = match request {
+            ToCourier::Deliver { .. } => deliveries.clone(),
+            _ => actions.clone(),
+        };
+        let stop = stop.clone();
         tracker.spawn(async move {
-            let _slot = slot;
-            // A panic in one request is that request's failure.
-            if let Some(answer) = serve(request, &options).await {
-                // The sensor is gone: so are we, in a moment.
-                let _ = answers.send(answer).await;
+            let _room = room;
+            let work = async {
+                let _place = places.acquire_owned().await;
+                if let Some(answer) = serve(request, &options).await {
+                    // The sensor is gone: so are we, in a moment.
+                    let _ = answers.send(answer).await;
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
             }
         });
     };
     tracker.close();
-    let _ = tokio::time::timeout(options.delivery_limit, tracker.wait()).await;
+    let _ = tokio::time::timeout(options.shutdown_limit, tracker.wait()).await;
+    // What still runs is dropped without an answer, which the sensor takes as "not known".
+    stop.cancel();
+    tracker.wait().await;
     if let Some(watch) = watch {
         watch.abort();
         let _ = watch.await;
     }
     drop(answers);
-    match writer.await {
-        Ok(written) => end.and(written),
-        Err(error) => end.and(Err(io::Error::other(error))),
+    // A sensor that reads no more must not keep us.
+    match tokio::time::timeout(options.shutdown_limit, writer).await {
+        Ok(Ok(written)) => end.and(written),
+        Ok(Err(error)) => end.and(Err(io::Error::other(error))),
+        Err(_) => end,
     }
 }
 

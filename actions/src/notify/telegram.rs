@@ -11,7 +11,7 @@ use super::{
 use crate::message::{Message, telegram};
 
 /// Where Telegram is.
-pub const BASE_URL: &str = "https://api.telegram.org";
+const BASE_URL: &str = "https://api.telegram.org";
 
 /// A bot and the chat that it writes to.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ struct Parameters {
 }
 
 impl Telegram {
-    /// Channel for a bot. `base_url` stands in the place of [`BASE_URL`].
+    /// Channel for a bot. `base_url` stands in the place of <https://api.telegram.org>.
     ///
     /// # Errors
     /// [`NotifyError`], without the token in it.

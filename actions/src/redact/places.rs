@@ -200,11 +200,8 @@ pub(super) fn secrets_in(words: &[&str]) -> Vec<Option<Place>> {
     let mut begin = 0;
     let mut expect_program = true;
     for (i, word) in words.iter().enumerate() {
-        if expect_program
-            && !word.starts_with('-')
-            && !(word.contains('=') && !word.starts_with('='))
-            && !begins_command(word)
-        {
+        let assignment = word.contains('=') && !word.starts_with('=');
+        if expect_program && !word.starts_with('-') && !assignment && !begins_command(word) {
             running = program(word);
             begin = i;
             expect_program = false;
