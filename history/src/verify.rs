@@ -327,21 +327,24 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Blocks where none should be.
+    /// Blocks where none should be, and hot rows of blocks that are sealed.
     fn strays(&mut self, lane: usize, state: &LaneState) -> Result<()> {
-        for what in [keys::META, keys::FRAME] {
-            let below = self
-                .tree
-                .range(keys::lane(what, lane)..keys::block(what, lane, state.base))
-                .keys()
-                .next();
-            if let Some(key) = below
-                .transpose()
-                .map_err(StoreError::engine("looking for stray blocks"))?
-            {
+        let ranges = [
+            (keys::META, state.base, "a block lies before the first one"),
+            (keys::FRAME, state.base, "rows lie before the first block"),
+            (
+                keys::HOT,
+                state.open,
+                "rows of a sealed block lie in the hot log, too",
+            ),
+        ];
+        for (what, behind, problem) in ranges {
+            let range = keys::lane(what, lane)..keys::block(what, lane, behind);
+            let stray = self.tree.range(range).keys().next().transpose();
+            if let Some(key) = stray.map_err(StoreError::engine("looking for stray blocks"))? {
                 let number = keys::block_of(&key).unwrap_or(0);
-                if !self.retired(lane, number) {
-                    self.problem(lane, number, None, "a block lies before the first one");
+                if what == keys::HOT || !self.retired(lane, number) {
+                    self.problem(lane, number, None, problem);
                 }
             }
         }

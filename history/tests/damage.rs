@@ -169,3 +169,53 @@ fn two_blocks_that_changed_places_are_found() {
         "{blocks:?}"
     );
 }
+
+/// The value with another payload and a checksum to match, as somebody would make it who knows how.
+fn forged(key: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(&(key.len() as u32).to_be_bytes())
+        .update(key)
+        .update(payload);
+    [&[1, 0, 0], &hasher.finalize().as_bytes()[..8], payload].concat()
+}
+
+#[test]
+fn a_block_rewritten_with_right_checksums_breaks_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let meta_key = [&b"m\0"[..], &20u64.to_be_bytes()].concat();
+    let frame_key = [&b"b\0"[..], &20u64.to_be_bytes(), &[0, 0]].concat();
+    let other_key = [&b"b\0"[..], &25u64.to_be_bytes(), &[0, 0]].concat();
+    let full = |key: &[u8], payload: &[u8]| -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&(key.len() as u32).to_be_bytes())
+            .update(key)
+            .update(payload);
+        *hasher.finalize().as_bytes()
+    };
+    let db = engine(dir.path());
+    // The bodies of another block in the place of this one's, and the block's directory made to agree.
+    let old = db.get(&frame_key).unwrap().unwrap()[11..].to_vec();
+    let new = db.get(&other_key).unwrap().unwrap()[11..].to_vec();
+    let (old_hash, new_hash) = (full(&frame_key, &old), full(&frame_key, &new));
+    let mut meta = db.get(&meta_key).unwrap().unwrap()[11..].to_vec();
+    let place = meta.windows(32).position(|w| w == old_hash).unwrap();
+    meta[place..place + 32].copy_from_slice(&new_hash);
+    db.insert(&frame_key, forged(&frame_key, &new)).unwrap();
+    db.insert(&meta_key, forged(&meta_key, &meta)).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let report = verify(&open(dir.path()));
+    let problem = report
+        .problems
+        .iter()
+        .find(|p| p.block == Some((0, 21)))
+        .unwrap();
+    assert_eq!(
+        problem.what,
+        "the block before it is not the one that was there when it was written"
+    );
+    assert_eq!(problem.times, Some((time(168), time(175))));
+}
