@@ -35,8 +35,8 @@ is_current() {
 
 status_json() { "$PROGRAM" status --output json 2>/dev/null || true; }
 
-# status_field FILTER: what jq makes of the status; nothing when there is none.
-status_field() { status_json | jq -r "$1" 2>/dev/null || true; }
+# status_field FILTER: what jq makes of the status; nothing when there is none. Names come from containers: no control characters.
+status_field() { { status_json | jq -r "$1" 2>/dev/null || true; } | tr -d '\000-\010\013-\037\177'; }
 
 start_daemon() {
     if has_systemd; then
@@ -66,11 +66,14 @@ start_detached() {
 await_daemon() {
     local state='' waited=0
     while ((waited < START_LIMIT * 2)); do
-        state=$(status_field .state)
-        [[ $state == healthy || $state == partial ]] && return
-        [[ $state == failed ]] && break
-        # It may need a moment before its pid file is there.
-        ((waited < 10)) || is_running || has_systemd || break
+        # Not asked before its pid file is there: without a daemon, status opens the store itself, which the daemon wants now.
+        if is_running; then
+            state=$(status_field .state)
+            [[ $state == healthy || $state == partial ]] && return
+            [[ $state == failed ]] && break
+        elif ((waited >= 10)) && ! has_systemd; then
+            break
+        fi
         sleep 0.5
         waited=$((waited + 1))
     done

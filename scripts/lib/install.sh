@@ -67,11 +67,14 @@ install_program() {
 
 # The rule packs, and nothing else in that folder: a pack that is gone from the sources goes from the machine.
 install_rules() {
-    local file name
+    local file name changed=0
     while IFS= read -r -d '' file; do
         name=${file#"$REPO"/audit-rules/}
-        install_file "$file" "$RULES/$name" 0644
+        is_same "$file" "$RULES/$name" 0644 && continue
+        changed=$((changed + 1))
+        ((DRY_RUN)) || install_file "$file" "$RULES/$name" 0644 >/dev/null
     done < <(find "$REPO/audit-rules" -type f -print0 | sort -z)
+    ((changed == 0)) || would "install $changed files of rules in $RULES" || note "installed $changed files of rules in $RULES"
     [[ -d $RULES ]] || return 0
     while IFS= read -r -d '' file; do
         name=${file#"$RULES"/}

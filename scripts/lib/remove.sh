@@ -15,7 +15,7 @@ frozen_containers() {
 # Nothing is stopped over the head of a frozen container: it is released, or left frozen, because a person said so.
 settle_frozen() {
     local -a frozen
-    local list name
+    local list name line
     list=$(frozen_containers)
     [[ -n $list ]] || return 0
     mapfile -t frozen <<<"$list"
@@ -25,7 +25,7 @@ settle_frozen() {
         release)
             for name in "${frozen[@]}"; do
                 would "release $name" && continue
-                "$PROGRAM" quarantine release "$name" || die "could not release $name; nothing was stopped"
+                "$PROGRAM" quarantine release "$name" | while IFS= read -r line; do note "$name: $line"; done || die "could not release $name; nothing was stopped"
             done
             ;;
         keep) note "they stay frozen; without the monitor,  docker unpause NAME  brings one back" ;;
@@ -101,9 +101,9 @@ uninstall() {
         ((DRY_RUN)) || ! have update-grub || update-grub >/dev/null 2>&1 || warn "update-grub failed; run it by hand"
     done
     remove_packages
-    # Also what no list names, should the list be gone.
+    # Also what no list names, should the list be gone; the rules go with their folder.
     while IFS= read -r path; do
-        [[ -z $path ]] || remove_path "$path"
+        [[ -z $path || $path == "$RULES"/* ]] || remove_path "$path"
     done < <(printf '%s\n' "${secrets[@]}" "${files[@]}" "$PROGRAM" "$UNIT_FILE" "$RULES" "$RUN_DIR" | awk '!seen[$0]++')
     ((DRY_RUN)) || ! has_systemd || systemctl daemon-reload
     if ((PURGE)); then

@@ -4,6 +4,7 @@
 # In: common.sh, daemon.sh. Out: self_check, restart_old_agents, report (its status is the script's).
 
 SELF_CHECK_LIMIT=20
+RATE_LIMIT=30
 
 # Runs a harmless program with a word that nobody else uses, and waits until it is in the history.
 self_check() {
@@ -64,7 +65,8 @@ caller_setting() {
         sed "s/[[:space:]]*\$//; s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"
 }
 
-OLD_AGENTS='.containers[]? | select(.agent != null and .older_than_audit and (.quarantined | not)) | .name'
+# An agent is a container that matches a profile that was asked for.
+OLD_AGENTS='.containers[]? | select(.profile != null and .older_than_audit and (.quarantined | not)) | .name'
 
 restart_old_agents() {
     local -a names
@@ -83,13 +85,13 @@ restart_old_agents() {
 
 report_containers() {
     local agents
-    agents=$(status_field '.containers[]? | select(.agent != null) | "\(.name)  (\(.profile // "agent"))"')
+    agents=$(status_field '.containers[]? | select(.profile != null) | "\(.name)  (\(.profile))"')
     if [[ -n $agents ]]; then
         say "Agents that are watched:"
         while IFS= read -r line; do note "$line"; done <<<"$agents"
         return
     fi
-    say "No running container matches ${PROFILES[*]}."
+    say "No running container is an agent (${PROFILES[*]})."
     if [[ $(status_field .docker.connected) != true ]]; then
         note "no Docker engine is connected; agents are watched from the moment it is"
         return
@@ -114,20 +116,30 @@ report_blind_spots() {
     note "or let this script do it: --restart-agents; --audit-at-boot keeps it from happening after a reboot"
 }
 
+# The daemon needs some seconds to know its rate; what the script itself does is part of it.
+megabytes_a_day() {
+    local volume='' waited=0
+    while ((waited < RATE_LIMIT * 2)); do
+        volume=$(status_field '.mb_per_day // empty | ceil')
+        if [[ -n $volume ]]; then
+            echo "about $volume MB a day"
+            return
+        fi
+        sleep 0.5
+        waited=$((waited + 1))
+    done
+    echo "a volume that --status tells later"
+}
+
 report_readers() {
     local others volume
     others=$(status_field '.others[]? | "\(.name) (\(.how))"')
-    volume=$(status_field '.mb_per_day // empty | round')
-    if [[ -n $volume ]]; then
-        volume="about $volume MB a day at the present rate"
-    else
-        volume="how much that is a day cannot be told yet (--status says it later)"
-    fi
+    volume=$(megabytes_a_day)
     if [[ -z $others ]]; then
-        say "Nobody else receives these audit records ($volume)."
+        say "Nobody else receives these audit records, $volume as text."
         return
     fi
-    say "Others receive the same audit records: $volume."
+    say "Others receive the same audit records, $volume as text:"
     while IFS= read -r line; do note "$line"; done <<<"$others"
 }
 
@@ -146,6 +158,7 @@ report_channels() {
 # The last words. 0: healthy. 3: it watches, but not all of it can be seen.
 report() {
     local state
+    [[ -n $(status_field '.mb_per_day // empty') ]] || note "measuring how much is recorded (some seconds)"
     state=$(status_field .state)
     report_containers
     report_blind_spots
@@ -159,5 +172,8 @@ report() {
     fi
     step "$state: it watches (${PROFILES[*]}), but not everything:"
     while IFS= read -r line; do note "$line"; done < <(status_field '.reasons[]?')
+    local lost
+    lost=$(status_field '[.losses | to_entries[] | select(.value > 0) | "\(.key | gsub("_"; " ")) \(.value)"] | join(", ")')
+    [[ -z $lost ]] || note "lost so far: $lost"
     return 3
 }
