@@ -93,7 +93,9 @@ pub fn activity(activity: &Activity, alerts: &[Alert]) -> Entry {
     for alert in alerts {
         t.add(Field::Rule, &alert.rule);
         t.add(Field::Rule, &alert.title);
-        t.add(Field::Alert, &alert.short_id());
+        if alert.id > 0 {
+            t.add(Field::Alert, &alert.short_id());
+        }
     }
     if let Some(worst) = alerts.iter().map(|a| a.severity).max() {
         t.add(Field::Severity, worst.name());

@@ -19,6 +19,7 @@ use crate::times::now_ms;
 const DOCKER_LIMIT: Duration = Duration::from_secs(20);
 
 fn open(config: &Config) -> anyhow::Result<(Quarantines, history::Store)> {
+    crate::cli::history::not_while_starting(config)?;
     let dir = config.history_dir();
     let store = history::Store::open(&dir, history::Options::default()).with_context(|| {
         format!(

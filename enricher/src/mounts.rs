@@ -281,7 +281,8 @@ fn engine_owned(point: &MountPoint, id: &str) -> bool {
                         && host.starts_with("/var/lib/kubelet/pods/")
                         && name == "etc-hosts")
             }
-            "/sbin/docker-init" | "/dev/init" | "/run/podman-init" => {
+            // With /usr merged, /sbin is a link and the kernel names the place behind it.
+            "/sbin/docker-init" | "/usr/sbin/docker-init" | "/dev/init" | "/run/podman-init" => {
                 !point.writable
                     && matches!(name, "docker-init" | "tini" | "tini-static" | "catatonit")
             }

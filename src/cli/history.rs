@@ -88,7 +88,10 @@ impl Reader {
         }
         match Client::connect(&config.socket())? {
             Some(client) => Ok(Self::Daemon(client)),
-            None => Ok(Self::Store(open_store(&config.history_dir())?)),
+            None => {
+                not_while_starting(config)?;
+                Ok(Self::Store(open_store(&config.history_dir())?))
+            }
         }
     }
 
@@ -116,6 +119,14 @@ impl Reader {
             }
         }
     }
+}
+
+/// A daemon that starts or stops needs the store for itself.
+pub fn not_while_starting(config: &Config) -> anyhow::Result<()> {
+    if let Some(pid) = crate::daemon::pidfile::holder(&config.pid_file())? {
+        bail!("the monitor (pid {pid}) is starting or stopping; try again in a moment");
+    }
+    Ok(())
 }
 
 fn open_store(dir: &Path) -> anyhow::Result<history::Store> {

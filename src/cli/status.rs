@@ -61,7 +61,12 @@ pub fn report(config: &Config) -> anyhow::Result<Report> {
         return client.get("/v1/status");
     }
     let pid = pidfile::holder(&config.pid_file())?;
-    let quarantined = quarantined_offline(config);
+    // A daemon that starts needs the store for itself.
+    let quarantined = if pid.is_some() {
+        vec![]
+    } else {
+        quarantined_offline(config)
+    };
     let (state, reason) = match pid {
         Some(pid) => (
             "starting",

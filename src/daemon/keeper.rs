@@ -293,6 +293,9 @@ fn container_rules(runtime: &Runtime) -> Vec<Rule> {
         }
         let path = mount.host_path.trim_end_matches('/');
         let path = if path.is_empty() { "/" } else { path };
+        if is_socket(path) {
+            out.extend(connect_rules(path));
+        }
         if BUSY.contains(&path) {
             for (prize, folder, perm) in PRIZES {
                 if path == "/" || prize == path || prize.starts_with(&format!("{path}/")) {
@@ -309,6 +312,22 @@ fn container_rules(runtime: &Runtime) -> Vec<Rule> {
         }
     }
     out
+}
+
+fn is_socket(path: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket())
+}
+
+/// connect(2) to a socket of the host: the kernel's `perm=` classes do not know that call. A path that auditctl's syntax cannot
+/// write (with blanks) has no rule; opening it is watched all the same.
+fn connect_rules(path: &str) -> Vec<Rule> {
+    let text = format!(
+        "-a always,exit -F arch=b64 -S connect -F path={path} -F key=sm-hostfs\n-a always,exit -F arch=b32 -S connect,socketcall -F path={path} -F key=sm-hostfs\n"
+    );
+    rules::parse_rules(&text, "connect")
+        .map(|list| list.into_iter().map(|p| p.rule).collect())
+        .unwrap_or_default()
 }
 
 /// Who else gets the records: the owner, when that is not us, and whoever listens on the multicast group

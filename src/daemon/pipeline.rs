@@ -3,7 +3,7 @@
 //! One task a stage, bounded channels between them. A stage that is slower than the one before makes that one wait, up to
 //! the reader, which waits 100 ms and then drops and counts: the kernel and its programs never wait for us longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -15,7 +15,7 @@ use collector::assemble::{Assembled, Assembler, Limits};
 use collector::live::Batch;
 use collector::proc_events::ProcEvent;
 use collector::{Event, EventId, RecordType};
-use detector::{Alert, Detected, Detector};
+use detector::{Alert, Detected, Detector, Response};
 use enricher::docker::DockerUpdate;
 use enricher::{Activity, Enricher, Notice, Runtime};
 use history::Store;
@@ -28,6 +28,7 @@ use super::respond::{Case, Inbox};
 use super::state::{DockerState, Shared, lock, read, write};
 use crate::config::Chosen;
 use crate::entries;
+use crate::times::now_ms;
 
 /// What the assembler hands to the enricher, in the order in which it happened.
 pub enum Item {
@@ -241,6 +242,18 @@ pub enum Command {
     Forget(String),
 }
 
+/// So long after an alert its process's children can be part of the same deed, milliseconds.
+const SAME_DEED_MS: u64 = 10_000;
+
+/// A new alert of the last seconds.
+pub struct Recent {
+    time_ms: u64,
+    container: Option<String>,
+    pid: u32,
+    rule: String,
+    alert: u64,
+}
+
 /// What the detector's stage works with.
 pub struct Judge {
     pub detector: Detector,
@@ -251,6 +264,8 @@ pub struct Judge {
     pub shared: Arc<Shared>,
     /// Alerts that matched again in this turn, and how often they did in all.
     pub repeats: BTreeMap<u64, u64>,
+    /// New alerts of the last seconds, bounded.
+    pub recent: VecDeque<Recent>,
 }
 
 impl Judge {
@@ -288,7 +303,11 @@ impl Judge {
                             .drain(..)
                             .filter_map(|d| self.on_detected(d))
                             .collect();
-                        activity.alerts = alerts.iter().map(|a| a.short_id().into()).collect();
+                        activity.alerts = alerts
+                            .iter()
+                            .filter(|a| a.id > 0)
+                            .map(|a| a.short_id().into())
+                            .collect();
                         rows.push(entries::activity(&activity, &alerts));
                     }
                 }
@@ -318,15 +337,20 @@ impl Judge {
                 .is_some_and(|c| c.profile.is_some_and(|p| self.chosen.profiles.contains(&p)))
     }
 
-    /// Freezes first, then numbers and hands on. Returns the alert that the event belongs to.
+    /// Freezes first, then numbers and hands on. Returns the match for the event that it belongs to.
     fn on_detected(&mut self, detected: Detected) -> Option<Alert> {
         let (mut alert, repeats) = match detected {
             Detected::New(alert) => (alert, None),
             Detected::Repeat { alert, of, .. } => (alert, Some(of).filter(|of| *of > 0)),
         };
-        let mut decision =
-            self.policy
-                .decide_in(&alert, crate::times::now_ms(), &self.situation(&alert));
+        if alert.response == Response::Log {
+            // History only: the event carries the rule and its severity, and nobody is told.
+            alert.id = 0;
+            return Some(alert);
+        }
+        let mut decision = self
+            .policy
+            .decide_in(&alert, now_ms(), &self.situation(&alert));
         let mut frozen = None;
         let target = alert.container.as_ref().map(|c| self.target(&c.id));
         if decision.freezes()
@@ -336,20 +360,28 @@ impl Judge {
             if let Err(e) = &result {
                 tracing::error!("{e}");
             }
-            let at = crate::times::now_ms();
+            let at = now_ms();
             write(&self.shared.quarantined).insert(target.container_id.clone(), at);
             frozen = Some((result.map_err(|e| e.to_string()), at));
         }
-        if repeats.is_some() && frozen.is_none() {
-            // It belongs to an alert that people know.
-            self.repeats.insert(alert.id, alert.count);
-            return Some(alert);
+        if frozen.is_none() {
+            if repeats.is_some() {
+                // It belongs to an alert that people know.
+                self.repeats.insert(alert.id, alert.count);
+                return Some(alert);
+            }
+            if let Some(told) = self.told_already(&alert) {
+                alert.id = told;
+                self.detector.confirm(&alert);
+                return Some(alert);
+            }
         }
         match self.store.next_number("alert") {
             Ok(number) => alert.id = number,
             Err(e) => tracing::error!("cannot number an alert: {e}"),
         }
         self.detector.confirm(&alert);
+        self.remember(&alert);
         decision.alert = alert.id;
         decision.id = format!("D-{}", alert.id);
         self.shared.counts.alerts.fetch_add(1, Ordering::Relaxed);
@@ -361,6 +393,41 @@ impl Judge {
         };
         let _ = self.responder.send(Inbox::Case(Box::new(case)));
         Some(alert)
+    }
+
+    /// The alert that told of the same deed already: of an ancestor of this process or of itself, a moment ago, by a rule
+    /// that says more than this one (`supersedes` in the rule).
+    fn told_already(&mut self, alert: &Alert) -> Option<u64> {
+        while self
+            .recent
+            .front()
+            .is_some_and(|r| r.time_ms + SAME_DEED_MS < alert.time_ms)
+        {
+            self.recent.pop_front();
+        }
+        let container = alert.container.as_ref().map(|c| c.id.as_str());
+        let hit = self.recent.iter().rev().find(|r| {
+            r.container.as_deref() == container
+                && (r.pid == alert.pid || alert.ancestors.iter().any(|a| a.pid == r.pid))
+                && self
+                    .detector
+                    .rule(&r.rule)
+                    .is_some_and(|rule| rule.supersedes.contains(&alert.rule))
+        })?;
+        Some(hit.alert)
+    }
+
+    fn remember(&mut self, alert: &Alert) {
+        if self.recent.len() >= 256 {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Recent {
+            time_ms: alert.time_ms,
+            container: alert.container.as_ref().map(|c| c.id.clone()),
+            pid: alert.pid,
+            rule: alert.rule.clone(),
+            alert: alert.id,
+        });
     }
 
     fn situation(&self, alert: &Alert) -> Situation {

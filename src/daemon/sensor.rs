@@ -1,11 +1,11 @@
 //! The sensor process: puts the rooms together and runs them until it is told to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actions::Ledger;
 use actions::outbox::{Destination, Outbox};
@@ -112,6 +112,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         responder: responder_inbox.clone(),
         shared: shared.clone(),
         repeats: BTreeMap::new(),
+        recent: VecDeque::new(),
     };
     let keeper = std::thread::Builder::new()
         .name("keeper".into())
@@ -225,7 +226,18 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
         max_bytes: (config.history.max_bytes > 0).then_some(config.history.max_bytes),
         ..history::Options::default()
     };
-    Store::open(&dir, options).with_context(|| format!("cannot open the history {}", dir.display()))
+    // A command of a person may have it open for a moment.
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        match Store::open(&dir, options.clone()) {
+            Err(history::StoreError::Locked { .. }) if Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
+            other => {
+                return other.with_context(|| format!("cannot open the history {}", dir.display()));
+            }
+        }
+    }
 }
 
 const ALIVE_AREA: &str = "daemon";

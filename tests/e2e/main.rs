@@ -1,5 +1,11 @@
 //! End to end, on the kernel and the Docker engine of this machine. Each file is a promise of the README.
 #![allow(missing_docs, reason = "tests are named after what they show")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
 
 mod crash;
 mod delivery;

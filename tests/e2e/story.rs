@@ -31,18 +31,18 @@ fn attack_is_contained(attack: &[&str], syscall: &str) {
     });
     assert!(
         message
-            .to_string()
+            .all()
             .contains("syscall-monitor quarantine release openclaw-gateway"),
-        "{message}"
+        "{message:?}"
     );
     let message = eventually("a message at Telegram", PATIENCE, || {
         telegram.accepted().into_iter().next()
     });
     assert!(
         message
-            .to_string()
+            .all()
             .contains("syscall-monitor quarantine release openclaw-gateway"),
-        "{message}"
+        "{message:?}"
     );
     let trust = eventually("the trust file", PATIENCE, || {
         world.trust("openclaw-gateway")
@@ -177,7 +177,7 @@ fn every_relative_of_mount_and_ptrace_is_critical() {
     let world = world().start();
     let attacks = [
         ("mount", "mount"),
-        ("umount", "umount2"),
+        ("umount /etc/hosts", "umount2"),
         ("fsopen-move-mount", "move_mount"),
         ("open-tree", "open_tree"),
         ("mount-setattr", "mount_setattr"),
@@ -190,13 +190,16 @@ fn every_relative_of_mount_and_ptrace_is_critical() {
     ];
     for (n, (attack, syscall)) in attacks.iter().enumerate() {
         let name = format!("relative-{n}");
+        let words: Vec<&str> = attack.split(' ').collect();
         let container = world
             .docker
             .container(&name, image::build())
             .dangerous()
             .start();
         settled(&world, &container);
-        container.exec(&["/bin/attacker", attack]).expect_ok();
+        container
+            .exec(&[&["/bin/attacker"], &words[..]].concat())
+            .expect_ok();
         let found = eventually(&format!("a critical alert for {attack}"), PATIENCE, || {
             let alerts = world.alerts(&["--container", &name, "--severity", "critical"]);
             let events = world.history(&[

@@ -31,10 +31,17 @@ fn a_decoded_script_is_high_and_not_frozen() {
     world.barrier();
     assert!(!container.is_frozen());
     assert_eq!(container.status(), "running");
+    let alerts = world.alerts(&["--severity", "medium"]);
+    assert_eq!(
+        alerts.len(),
+        1,
+        "one deed, one alert: {:?}",
+        titles(&alerts)
+    );
     let trust = world.trust("openclaw-gateway").expect("a trust file");
     assert_eq!(
         (trust["score"].as_u64(), trust["band"].as_str()),
-        (Some(80), Some("approval"))
+        (Some(80), Some("human-approval"))
     );
 }
 

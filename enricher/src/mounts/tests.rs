@@ -247,3 +247,25 @@ fn the_hosts_own_proc_is_undeclared() {
         ["/host/proc"]
     );
 }
+
+#[test]
+fn dockers_init_is_the_engines_also_where_usr_is_merged() {
+    for destination in ["/sbin/docker-init", "/usr/sbin/docker-init"] {
+        let point = |options: &str| {
+            let line = format!(
+                "91 74 254:0 /usr/bin/tini-static {destination} {options} - ext4 /dev/vda rw\n"
+            );
+            let host = mountinfo::parse(b"27 1 254:0 / / rw - ext4 /dev/vda rw\n");
+            let mut table = MountTable::join(&mountinfo::parse(line.as_bytes()), &host);
+            let profiles = ProfileTable::builtin();
+            let policy = Policy {
+                profiles: &profiles,
+                expected: &[],
+            };
+            table.declare(ID, None, true, &policy);
+            table.covering(destination).unwrap().declared
+        };
+        assert!(point("ro,relatime"), "{destination}");
+        assert!(!point("rw,relatime"), "writable, it is no init of Docker's");
+    }
+}

@@ -17,13 +17,6 @@ use crate::kernel::{AuditState, Lock};
 use crate::process::{self, Output, Running, run};
 use crate::wait::{eventually, within};
 
-/// What `[notify.discord] url_file` holds in a world: its path is what a fake Discord sees.
-pub const DISCORD_URL: &str = "https://discord.com/api/webhooks/1234567890/e2e-webhook-secret";
-/// What `[notify.telegram] token_file` holds in a world.
-pub const TELEGRAM_TOKEN: &str = "7654321:e2e-telegram-secret";
-/// The chat that a world's Telegram messages go to.
-pub const TELEGRAM_CHAT: &str = "-1004242";
-
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const CLI_LIMIT: Duration = Duration::from_secs(30);
@@ -132,15 +125,18 @@ impl Builder {
         let mut discord = toml::Table::new();
         discord.insert("url_file".into(), at("discord.url").into());
         if let Some(base) = &self.discord {
-            secret(&dir.join("discord.url"), DISCORD_URL);
+            secret(
+                &dir.join("discord.url"),
+                &crate::discord::Discord::real_url(),
+            );
             discord.insert("base_url".into(), base.clone().into());
         }
         notify.insert("discord".into(), discord.into());
         let mut telegram = toml::Table::new();
         telegram.insert("token_file".into(), at("telegram.token").into());
         if let Some(base) = &self.telegram {
-            secret(&dir.join("telegram.token"), TELEGRAM_TOKEN);
-            telegram.insert("chat_id".into(), TELEGRAM_CHAT.into());
+            secret(&dir.join("telegram.token"), crate::telegram::TOKEN);
+            telegram.insert("chat_id".into(), crate::telegram::CHAT.to_string().into());
             telegram.insert("base_url".into(), base.clone().into());
         }
         notify.insert("telegram".into(), telegram.into());
@@ -324,6 +320,28 @@ impl World {
         for pid in self.daemon_pids() {
             process::signal(pid, signal);
         }
+    }
+
+    /// Sends a signal to one process of the daemon.
+    pub fn signal_pid(&self, pid: u32, signal: Signal) {
+        process::signal(pid, signal);
+    }
+
+    /// The daemon's process with that role: `run` (the supervisor), `sensor`, `courier`.
+    pub fn try_pid_of(&self, role: &str) -> Option<u32> {
+        process::find(&self.binary, &[role])
+            .into_iter()
+            .find(|pid| process::is_alive(*pid))
+    }
+
+    /// The same, waited for.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub fn pid_of(&self, role: &str) -> u32 {
+        eventually(&format!("a {role} process"), START_LIMIT, || {
+            self.try_pid_of(role)
+        })
     }
 
     /// Runs `syscall-monitor` with this world's configuration.
