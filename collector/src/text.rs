@@ -25,7 +25,9 @@ pub fn to_text(bytes: &[u8]) -> Cow<'_, str> {
         for c in chunk.valid().chars() {
             if is_escape(c) {
                 let mut buf = [0; 4];
-                c.encode_utf8(&mut buf).bytes().for_each(|b| escape(&mut out, b));
+                c.encode_utf8(&mut buf)
+                    .bytes()
+                    .for_each(|b| escape(&mut out, b));
             } else {
                 out.push(c);
             }

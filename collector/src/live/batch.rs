@@ -64,7 +64,7 @@ impl Batch {
         let records = self.spans.len() as u64;
         self.spans = Vec::new();
         self.bytes = Vec::new();
-        
+
         self.dropped_before += records;
         records
     }
