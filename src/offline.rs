@@ -109,7 +109,9 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
     let result = runtime.block_on(engine.pause(&seen.container_id));
     match (held, &result) {
         (Some(held), Ok(_)) => held.paused(),
-        (Some(held), Err(_)) => drop(held.not_paused()?),
+        (Some(held), Err(_)) => {
+            held.not_paused()?;
+        }
         (None, _) => {}
     }
     let next = quarantines.on_paused(&seen.container_id, &result, now_ms())?;

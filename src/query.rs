@@ -304,9 +304,7 @@ pub fn run(
                 return ControlFlow::Continue(());
             }
         };
-        if !(spec.text.is_empty() && spec.regex.is_empty())
-            && !matches_text(&json, &spec.text, &set)
-        {
+        if !matches_text(&json, &spec.text, &set) {
             return ControlFlow::Continue(());
         }
         fill_name(store, &mut json);
@@ -351,6 +349,9 @@ fn fill_name(store: &Store, json: &mut Value) {
 }
 
 fn matches_text(json: &Value, text: &[String], set: &RegexSet) -> bool {
+    if text.is_empty() && set.is_empty() {
+        return true;
+    }
     let mut strings = Vec::new();
     collect_strings(json, &mut strings);
     // Arguments also as one line, so that a text may span them.

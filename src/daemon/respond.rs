@@ -359,7 +359,9 @@ impl Responder {
         if let Some(held) = self.state.held.remove(id) {
             match result {
                 Ok(_) => held.paused(),
-                Err(_) => drop(held.not_paused().map_err(|e| e.to_string())?),
+                Err(_) => {
+                    held.not_paused().map_err(|e| e.to_string())?;
+                }
             }
         }
         if let Err(e) = result {

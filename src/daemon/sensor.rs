@@ -283,7 +283,7 @@ async fn mark_alive(store: Store, config: Config) {
         );
         let done = tokio::task::spawn_blocking(move || {
             // Durable with the writer's next commit, which is soon enough for a sign of life.
-            let _ = store.area(ALIVE_AREA).put_later(
+            let _ticket = store.area(ALIVE_AREA).put_later(
                 b"alive",
                 json!({"ms": now_ms(), "clean": false})
                     .to_string()

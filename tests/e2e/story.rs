@@ -200,7 +200,7 @@ fn every_relative_of_mount_and_ptrace_is_critical() {
         container
             .exec(&[&["/bin/attacker"], &words[..]].concat())
             .expect_ok();
-        let found = eventually(&format!("a critical alert for {attack}"), PATIENCE, || {
+        eventually(&format!("a critical alert for {attack}"), PATIENCE, || {
             let alerts = world.alerts(&["--container", &name, "--severity", "critical"]);
             let events = world.history(&[
                 "--container",
@@ -212,7 +212,6 @@ fn every_relative_of_mount_and_ptrace_is_critical() {
             ]);
             (!alerts.is_empty() && !events.is_empty()).then_some(())
         });
-        assert_eq!(found, ());
         container.remove();
     }
 }
