@@ -18,7 +18,7 @@ usage() {
     cat <<'TEXT'
 usage: scripts/test.sh [--long] [--only NAME]
 
-  --long        also the tests that take many minutes or install a real agent
+  --long        also the whole form of tests that run for many minutes
   --only NAME   only tests whose name contains NAME
   --help        this text
 

@@ -82,7 +82,9 @@ pub fn activity(activity: &Activity, alerts: &[Alert]) -> Entry {
     }
     for path in &activity.paths {
         t.add_path(&path.path);
-        t.add_opt(Field::Path, path.host_path.as_deref());
+        if let Some(host) = &path.host_path {
+            t.add_path(host);
+        }
     }
     if let Some(s) = &activity.socket {
         t.add(Field::Addr, &s.address);
@@ -136,7 +138,9 @@ pub fn alert(a: &Alert) -> Entry {
     }
     for path in &a.paths {
         t.add_path(&path.path);
-        t.add_opt(Field::Path, path.host_path.as_deref());
+        if let Some(host) = &path.host_path {
+            t.add_path(host);
+        }
     }
     Entry {
         kind: Kind::Alert,

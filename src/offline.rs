@@ -56,6 +56,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
     need_root()?;
+    // The store first: a container must not be frozen without a record of it.
+    let (mut quarantines, store) = open(config)?;
     let runtime = runtime()?;
     let engine = Engine::connect(&config.docker.socket.display().to_string(), DOCKER_LIMIT)?;
     let seen = runtime.block_on(engine.inspect(name))?;
@@ -91,7 +93,6 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
         name: Some(seen.name.clone()),
         ..Container::from_id(seen.container_id.clone())
     };
-    let (mut quarantines, store) = open(config)?;
     let quarantine = Quarantine::by_hand(
         &container,
         "ordered by a person",
@@ -145,11 +146,19 @@ pub fn release(config: &Config, what: &str) -> anyhow::Result<Value> {
             actions::quarantine::QuarantineError::Unknown(what.to_owned())
         )
     };
+    if !q.stands() {
+        let at = crate::times::rfc3339(q.released_at.unwrap_or(0));
+        return Ok(
+            json!({"said": [format!("{} is not quarantined; it was released at {at}", q.name)], "complete": true}),
+        );
+    }
     let engine = Engine::connect(&config.docker.socket.display().to_string(), DOCKER_LIMIT)?;
     let mut report = runtime()?.block_on(engine.release(&q));
     if report.complete && !report.gone {
         match freeze::thaw(&q.target) {
-            Ok(_) => {}
+            Ok(_) => {
+                handover::resume_all(&q.target);
+            }
             Err(e) if e.is_gone() => {}
             Err(e) => {
                 report.complete = false;

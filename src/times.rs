@@ -20,7 +20,10 @@ pub fn parse(text: &str, now: &Zoned) -> anyhow::Result<u64> {
 fn parse_other(text: &str, now: &Zoned) -> anyhow::Result<Timestamp> {
     let short = text.strip_suffix(" ago").unwrap_or(text);
     if let Some(seconds) = span_seconds(short) {
-        return Ok(now.timestamp() - jiff::SignedDuration::from_secs(seconds));
+        return now
+            .timestamp()
+            .checked_sub(jiff::SignedDuration::from_secs(seconds))
+            .with_context(|| format!("{text:?} is longer ago than time reaches"));
     }
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
@@ -104,7 +107,15 @@ mod tests {
         assert_eq!(at("2h30m ago"), now_ms - 9_000_000);
         assert_eq!(rfc3339(at("today")), "2026-11-22T00:00:00.000Z");
         assert_eq!(at("2026-11-22T13:10:18.414Z"), now_ms + 414);
-        for bad in ["", "15", "m", "15x", "tomorrowish", "99999999999999999999d"] {
+        for bad in [
+            "",
+            "15",
+            "m",
+            "15x",
+            "tomorrowish",
+            "99999999999999999999d",
+            "99999999d",
+        ] {
             assert!(parse(bad, &now).is_err(), "{bad}");
         }
     }

@@ -49,8 +49,8 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line> + '_ {
     })
 }
 
-/// Reads the whole text. The innermost container of the outermost kind wins: a container inside a container (docker in
-/// docker) is told by its own, inner id; a v1 and a v2 line that disagree are settled in favour of the first that names one.
+/// Reads the whole text. The outermost container wins: a container inside a container (docker in docker) counts as the one that
+/// this host's engine knows, and a privileged one cannot rename itself by making a cgroup; a v1 and a v2 line that disagree are settled in favour of the first that names one.
 pub fn parse(text: &str) -> Membership {
     let mut out = Membership::default();
     let all: Vec<Line> = lines(text).collect();
@@ -95,8 +95,8 @@ fn find(path: &str) -> Option<(Id, usize)> {
             if kubernetes && id.engine != Engine::Crio {
                 id.engine = Engine::Kubernetes;
             }
-            // A bare id below an id of the same name (`…/<id>/<id>`) stays the outer one.
-            if found.as_ref().is_none_or(|(outer, _)| outer.id != id.id) {
+            // The outermost wins: what lies below a container's own cgroup the container may have made, and named, itself.
+            if found.is_none() {
                 found = Some((id, end));
             }
         }
@@ -381,10 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_container_is_the_inner_one_and_a_sub_cgroup_belongs_to_its_container() {
+    fn what_lies_below_a_container_belongs_to_it_whatever_it_is_called() {
         let got = parse(&format!("0::/docker/{POD}/docker/{ID}/init\n"));
-        assert_eq!(got.container.unwrap().id, ID);
-        assert_eq!(got.unified.unwrap(), format!("/docker/{POD}/docker/{ID}"));
+        assert_eq!(got.container.unwrap().id, POD);
+        assert_eq!(got.unified.unwrap(), format!("/docker/{POD}"));
         assert_eq!(
             parse(&format!("0::/docker/{ID}/evil/deeper\n"))
                 .unified

@@ -17,4 +17,5 @@ LOG=/var/log/syscall-monitor.log
 # The framework's own log, which other tools write as well.
 SECURITY_LOG=/var/log/asf/security.log
 BOOT_FILE=/etc/default/grub.d/99-syscall-monitor.cfg
-SETUP_LOCK=/run/lock/syscall-monitor-setup.lock
+# Not in /run/lock, where everybody may make files.
+SETUP_LOCK=/run/syscall-monitor-setup.lock

@@ -28,7 +28,15 @@ settle_frozen() {
                 "$PROGRAM" quarantine release "$name" | while IFS= read -r line; do note "$name: $line"; done || die "could not release $name; nothing was stopped"
             done
             ;;
-        keep) note "they stay frozen; without the monitor,  docker unpause NAME  brings one back" ;;
+        keep)
+            note "they stay frozen, and their restart policy stays \"no\""
+            if [[ $ACTION == uninstall ]]; then
+                note "without the program these bring one back:  docker unpause NAME; then, where it is still frozen,"
+                note "  for f in \$(find /sys/fs/cgroup -path '*ID*' -name cgroup.freeze); do echo 0 >\$f; done;  docker update --restart=POLICY NAME"
+            else
+                note "syscall-monitor quarantine release NAME  brings one back, also while the monitor does not run"
+            fi
+            ;;
         *) die "${#frozen[@]} container(s) are frozen, and without the monitor nobody watches them" \
             "add --release-all to let them run again, or --keep-quarantined to leave them frozen" ;;
     esac

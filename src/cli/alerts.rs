@@ -36,6 +36,9 @@ pub struct AlertsArgs {
     /// At most that many, the newest ones
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub limit: usize,
+    /// Go on with what comes
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 #[derive(Subcommand)]
@@ -66,22 +69,37 @@ fn list(config: &Config, args: &AlertsArgs) -> anyhow::Result<ExitCode> {
             "an alert is no kernel record; `syscall-monitor history --severity medium --output raw` gives the records behind alerts"
         );
     }
-    let mut spec = Spec::from_filters(&args.filters, &["alert"])?;
-    let default_window = spec.since_ms.is_none();
+    let f = &args.filters;
+    if !(f.category.is_empty() && f.key.is_empty() && f.addr.is_empty()) {
+        return Err(super::usage(anyhow::anyhow!(
+            "alerts are not found by --category, --key or --addr; `syscall-monitor history --severity medium` with them finds the events behind alerts"
+        )));
+    }
+    let mut spec = Spec::from_filters(&args.filters, &["alert"]).map_err(super::usage)?;
+    let default_window = spec.since_ms.is_none() && spec.until_ms.is_none();
     if default_window {
         spec.since_ms = Some(times::now_ms().saturating_sub(86_400_000));
     }
     spec.newest_first = true;
     spec.limit = Some(args.limit.saturating_add(1));
     let mut rows = Vec::new();
-    Reader::open(config, &args.store)?.query(&spec, false, &mut |a| {
+    let mut last = None;
+    let reader = Reader::open(config, &args.store)?;
+    reader.query(&spec, false, &mut |a| {
+        last.get_or_insert(a.cursor);
         rows.push(a.json);
         Ok(true)
     })?;
     let more = rows.len() > args.limit;
     rows.truncate(args.limit);
     rows.reverse();
-    write_list(&rows, args.output)?;
+    if !(args.follow && rows.is_empty()) {
+        write_list(&rows, args.output, true)?;
+    }
+    if args.follow {
+        spec.after = last;
+        return follow(&reader, spec, args.output);
+    }
     if args.output == Output::Table {
         if more {
             eprintln!(
@@ -98,7 +116,31 @@ fn list(config: &Config, args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_list(rows: &[Value], form: Output) -> anyhow::Result<()> {
+fn follow(reader: &Reader, mut spec: Spec, form: Output) -> anyhow::Result<ExitCode> {
+    let Reader::Daemon(_) = reader else {
+        bail!(
+            "--follow needs the running daemon; start it with scripts/enable-syscall-monitor.sh --full"
+        );
+    };
+    spec.newest_first = false;
+    spec.limit = None;
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut rows = Vec::new();
+        let mut last = None;
+        reader.query(&spec, false, &mut |a| {
+            last = Some(a.cursor);
+            rows.push(a.json);
+            Ok(true)
+        })?;
+        if last.is_some() {
+            spec.after = last;
+            write_list(&rows, form, false)?;
+        }
+    }
+}
+
+fn write_list(rows: &[Value], form: Output, header: bool) -> anyhow::Result<()> {
     let text = |json: &Value, p: &str| {
         json.pointer(p)
             .and_then(Value::as_str)
@@ -110,10 +152,12 @@ fn write_list(rows: &[Value], form: Output) -> anyhow::Result<()> {
         Output::Jsonl => rows.iter().try_for_each(|r| writeln!(out, "{r}"))?,
         Output::Json => writeln!(out, "{:#}", Value::Array(rows.to_vec()))?,
         Output::Csv => {
-            writeln!(
-                out,
-                "id,time,severity,title,container,agent,pid,exe,syscall,count,event"
-            )?;
+            if header {
+                writeln!(
+                    out,
+                    "id,time,severity,title,container,agent,pid,exe,syscall,count,event"
+                )?;
+            }
             for r in rows {
                 let n = |p: &str| r.pointer(p).map(Value::to_string).unwrap_or_default();
                 let fields = [
@@ -159,7 +203,14 @@ fn write_list(rows: &[Value], form: Output) -> anyhow::Result<()> {
                     output::cell(&format!("{}{times}", text(r, "/title"))),
                 ]);
             }
-            output::print_table(&table, "no alert")?;
+            if header {
+                output::print_table(&table, "no alert")?;
+            } else {
+                let mut out = std::io::stdout().lock();
+                for line in table.to_string().lines().skip(1) {
+                    writeln!(out, "{}", line.trim_end())?;
+                }
+            }
         }
     }
     Ok(())
@@ -176,7 +227,9 @@ fn show_one(
         .or_else(|| id.strip_prefix("a-"))
         .unwrap_or(id);
     let Ok(number) = number.parse::<u64>() else {
-        bail!("{id:?} is not the id of an alert; write it like A-42")
+        return Err(super::usage(anyhow::anyhow!(
+            "{id:?} is not the id of an alert; write it like A-42"
+        )));
     };
     let id = format!("A-{number}");
     let reader = Reader::open(config, store)?;

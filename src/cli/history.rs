@@ -153,8 +153,9 @@ pub fn run(config: Option<&Path>, args: &HistoryArgs) -> anyhow::Result<ExitCode
         }) => return notices(&config, since.as_deref(), store, *output),
         None => {}
     }
-    let mut spec = Spec::from_filters(&args.filters, &["activity"])?;
-    let default_window = spec.since_ms.is_none() && args.filters.id.is_empty();
+    let mut spec = Spec::from_filters(&args.filters, &["activity"]).map_err(super::usage)?;
+    let default_window =
+        spec.since_ms.is_none() && spec.until_ms.is_none() && args.filters.id.is_empty();
     if default_window {
         spec.since_ms = Some(times::now_ms().saturating_sub(3_600_000));
     }
@@ -262,7 +263,7 @@ fn follow(reader: &Reader, mut spec: Spec, args: &HistoryArgs) -> anyhow::Result
 }
 
 fn show(config: &Config, id: &str, store: &StoreArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let id: collector::EventId = id.parse()?;
+    let id: collector::EventId = id.parse().map_err(super::usage)?;
     let filters = Filters {
         id: vec![id.to_string()],
         ..Filters::default()
@@ -303,7 +304,7 @@ fn notices(
     };
     let mut list = Vec::new();
     Reader::open(config, store)?.query(
-        &Spec::from_filters(&filters, &["notice"])?,
+        &Spec::from_filters(&filters, &["notice"]).map_err(super::usage)?,
         false,
         &mut |answer| {
             list.push(answer.json);

@@ -74,6 +74,23 @@ pub enum Command {
     Courier(run::WorkerArgs),
 }
 
+/// Wrong usage that clap cannot see: exit status 2.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Turns an error about what was typed into one.
+pub fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    anyhow::Error::new(Usage(format!("{:#}", error.into())))
+}
+
 /// Runs the command and gives the exit status: 0 done, 1 failed, 2 wrong usage (clap's own).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -98,7 +115,7 @@ pub fn main() -> ExitCode {
         Err(e) if crate::output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("syscall-monitor: {e:#}");
-            ExitCode::from(1)
+            ExitCode::from(if e.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

@@ -67,8 +67,12 @@ fn options(args: &WorkerArgs) -> anyhow::Result<Options> {
 
 pub fn sensor(args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let options = options(args)?;
-    daemon::sensor::run(&options)?;
-    Ok(ExitCode::SUCCESS)
+    let anew = daemon::sensor::run(&options)?;
+    Ok(if anew {
+        ExitCode::from(daemon::sensor::START_ANEW)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 pub fn courier(args: &WorkerArgs) -> anyhow::Result<ExitCode> {

@@ -198,9 +198,9 @@ async fn reload_channels(
     ConnectInfo(caller): ConnectInfo<Caller>,
 ) -> Result<Json<Value>, Refused> {
     root_only(caller)?;
-    let answer = order(&api, Order::ReloadChannels).await?;
+    // The new courier first: the old one does not know the new channel.
     api.link.restart();
-    Ok(answer)
+    order(&api, Order::ReloadChannels).await
 }
 
 async fn order(api: &Api, order: Order) -> Result<Json<Value>, Refused> {

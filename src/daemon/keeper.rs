@@ -47,6 +47,8 @@ pub struct Keeper {
     /// May the mode change by itself?
     pub auto: bool,
     pub own_pids: Vec<u32>,
+    /// Rules that the kernel had after the last change, encoded.
+    pub loaded: BTreeSet<Vec<u8>>,
     /// Per container.
     pub dynamic: BTreeMap<String, Vec<Rule>>,
 }
@@ -62,13 +64,15 @@ impl Keeper {
                 Ok(Inbox::Seen { runtime }) => self.on_seen(&runtime),
                 Ok(Inbox::Gone { id }) => self.on_gone(&id),
                 Ok(Inbox::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    next_look = Instant::now() + LOOK;
-                    self.look(&mut lost);
-                    if Instant::now() >= next_assert {
-                        next_assert = Instant::now() + ASSERT;
-                        self.assert();
-                    }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // By the clock, not by silence: containers that come and go all the time must not keep it from looking.
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK;
+                self.look(&mut lost);
+                if Instant::now() >= next_assert {
+                    next_assert = Instant::now() + ASSERT;
+                    self.assert();
                 }
             }
         }
@@ -84,23 +88,40 @@ impl Keeper {
         all
     }
 
-    /// Makes the kernel's rules what they should be. Returns how many had to be put right.
+    /// Makes the kernel's rules what they should be. Returns how many of ours somebody else had taken away.
     pub fn apply(&mut self) -> anyhow::Result<usize> {
         let kernel = self.control.rules()?;
         let desired = self.desired();
         let changes = rules::diff(&desired, &kernel);
+        // What was loaded before and has to be loaded again was removed; what never could be loaded (a path that does not
+        // exist) is merely tried again.
+        let removed = changes
+            .add
+            .iter()
+            .filter(|r| self.loaded.contains(&r.encode()))
+            .count();
         let applied = rules::apply(&mut self.control, &changes)?;
+        self.loaded = desired
+            .iter()
+            .filter(|r| !applied.skipped.iter().any(|(s, _)| s == *r))
+            .map(Rule::encode)
+            .collect();
         let mut state = lock(&self.shared.rules);
-        state.kernel = desired.len() - applied.skipped.len().min(desired.len());
+        state.kernel = self.loaded.len();
         state.per_container = self.dynamic.values().map(Vec::len).sum();
         state.skipped = skipped(&applied.skipped);
         drop(state);
-        Ok(applied.added + applied.deleted)
+        Ok(removed)
     }
 
     fn on_seen(&mut self, runtime: &Runtime) {
+        // Beside another owner only the narrow rules are loaded: its log gets our volume too.
+        if self.wanted.is_none() {
+            return;
+        }
         let rules = container_rules(runtime);
-        let used: usize = self.dynamic.values().map(Vec::len).sum();
+        let others = self.dynamic.iter().filter(|(id, _)| **id != runtime.id);
+        let used: usize = others.map(|(_, rules)| rules.len()).sum();
         if used + rules.len() > MAX_DYNAMIC {
             self.shared.reason("dynamic-rules", format!("there are more than {MAX_DYNAMIC} rules for single containers; the newest containers are watched by the common rules only"));
             return;
@@ -189,6 +210,19 @@ impl Keeper {
 
     /// Is everything as we set it?
     fn assert(&mut self) {
+        if self.wanted.is_none() {
+            let kernel = lock(&self.shared.kernel).clone();
+            if kernel.enabled == 0 {
+                self.shared.reason(
+                    "blind",
+                    "audit is switched off by the owner of the stream: nothing is seen",
+                );
+            } else if kernel.rate_limit != 0 {
+                self.shared.reason("blind", format!("the owner of the stream limits it to {} records a second: what is over that is not seen", kernel.rate_limit));
+            } else {
+                self.shared.clear_reason("blind");
+            }
+        }
         if let Some(wanted) = &self.wanted {
             match assert_settings(&mut self.control, wanted) {
                 Ok(drifts) => {
@@ -218,9 +252,7 @@ impl Keeper {
             Ok(n) => self.integrity(
                 "rules-changed",
                 json!({"put_right": n}),
-                &format!(
-                    "somebody removed or changed {n} of the monitor's kernel rules (put back)"
-                ),
+                &format!("somebody removed {n} of the monitor's kernel rules (put back)"),
             ),
             Err(e) => self
                 .shared
@@ -334,6 +366,21 @@ fn connect_rules(path: &str) -> Vec<Rule> {
 /// (`/proc/net/netlink`: protocol 9, group 1).
 fn others(own: &[u32], owner: u32) -> Option<Vec<Other>> {
     let text = std::fs::read_to_string("/proc/net/netlink").ok()?;
+    // A port number of netlink need not be a pid: our own sockets are told by their inodes.
+    let sockets: BTreeSet<String> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| std::fs::read_link(e.path()).ok())
+        .filter_map(|l| {
+            Some(
+                l.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
     let mut list = Vec::new();
     if owner != 0 && !own.contains(&owner) {
         list.push(Other {
@@ -343,14 +390,19 @@ fn others(own: &[u32], owner: u32) -> Option<Vec<Other>> {
     }
     for line in text.lines().skip(1) {
         let f: Vec<&str> = line.split_whitespace().collect();
-        let [_, protocol, pid, groups, ..] = f[..] else {
+        let [_, protocol, pid, groups, .., inode] = f[..] else {
             continue;
         };
         let listens = u32::from_str_radix(groups, 16).is_ok_and(|g| g & 1 != 0);
         let Ok(pid) = pid.parse::<u32>() else {
             continue;
         };
-        if protocol == "9" && listens && !own.contains(&pid) && pid != owner {
+        if protocol == "9"
+            && listens
+            && !own.contains(&pid)
+            && pid != owner
+            && !sockets.contains(inode)
+        {
             list.push(Other {
                 name: comm(pid).unwrap_or_else(|| "a process".into()),
                 how: "multicast".into(),

@@ -18,6 +18,8 @@ use super::respond::Inbox;
 
 /// Requests that wait for the courier. The outbox and the quarantines are durable and asked again, so a full queue loses nothing.
 const WAITING: usize = 1024;
+/// A courier that does not take a request for this long is stuck.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Handle for the sensor's other parts.
 #[derive(Clone)]
@@ -107,12 +109,17 @@ async fn converse(
     loop {
         tokio::select! {
             request = waiting.recv() => match request {
-                Some(request) => wire::write(&mut to, &request).await.context("the courier does not listen")?,
+                Some(request) => tokio::time::timeout(WRITE_LIMIT, wire::write(&mut to, &request))
+                    .await
+                    .context("the courier does not read; ending it")?
+                    .context("the courier does not listen")?,
                 None => break,
             },
             answer = arrived.recv() => match answer {
                 Some(FromCourier::Docker { update }) => {
-                    let _ = inbox.send(Inbox::Docker(update.clone()));
+                    if matches!(*update, enricher::docker::DockerUpdate::Connected { .. }) {
+                        let _ = inbox.send(Inbox::EngineBack);
+                    }
                     let _ = docker.send(*update).await;
                 }
                 Some(other) => { let _ = inbox.send(Inbox::Courier(Box::new(other))); }

@@ -19,7 +19,7 @@ fn open(path: &Path) -> std::io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
+        .mode(0o600)
         .open(path)
 }
 
@@ -48,7 +48,14 @@ pub fn take(path: &Path) -> anyhow::Result<PidFile> {
 pub fn holder(path: &Path) -> anyhow::Result<Option<u32>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(e) => {
             return Err(e).with_context(|| format!("cannot read the pid file {}", path.display()));
         }

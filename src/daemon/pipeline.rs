@@ -52,7 +52,7 @@ pub enum Step {
     },
 }
 
-/// Stage one: records become events.
+/// Stage one: records become events. Ends when the reader is gone and its last batch was taken.
 pub async fn assemble(
     batches: mpsc::Receiver<Batch>,
     next: mpsc::Sender<Vec<Item>>,
@@ -60,60 +60,70 @@ pub async fn assemble(
 ) {
     let mut assembler = Assembler::new(Limits::default());
     let mut ready = Vec::new();
-    let ticks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(
-        Duration::from_millis(250),
-    ));
+    let mut batches = ReceiverStream::new(batches);
     // The timer closes events whose end never came, also on an idle host.
-    let mut input = ReceiverStream::new(batches)
-        .map(Some)
-        .merge(ticks.map(|_| None));
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
     let mut open = true;
     while open {
-        let Some(turn) = input.next().await else {
-            break;
-        };
         let mut items = Vec::new();
-        match turn {
-            Some(batch) => {
-                if batch.connector_overrun {
-                    items.push(Item::Overrun);
+        tokio::select! {
+            batch = batches.next() => match batch {
+                Some(batch) => read_batch(&batch, &mut assembler, &mut ready, &mut items, &shared),
+                None => {
+                    assembler.finish(&mut ready);
+                    open = false;
                 }
-                items.extend(batch.proc_events.iter().cloned().map(Item::Process));
-                for (kind, payload) in batch.records() {
-                    if let Some(header) = collector::parse_header(payload) {
-                        assembler.push(
-                            None,
-                            kind,
-                            header.millis,
-                            header.serial,
-                            header.body,
-                            batch.received,
-                            &mut ready,
-                        );
-                    }
-                }
-            }
-            None => {
-                assembler.tick(Instant::now(), &mut ready);
-                open = !next.is_closed();
-            }
+            },
+            _ = ticks.tick() => assembler.tick(Instant::now(), &mut ready),
         }
         take(&mut ready, &mut items);
         let counters = assembler.counters();
+        let incomplete = counters.timed_out + counters.evicted;
         shared
             .counts
             .incomplete
-            .store(counters.timed_out + counters.evicted, Ordering::Relaxed);
+            .store(incomplete, Ordering::Relaxed);
+        shared
+            .counts
+            .serial_gaps
+            .store(counters.serial_gaps, Ordering::Relaxed);
         if !items.is_empty() && next.send(items).await.is_err() {
             break;
         }
-        // The reader is gone: what is still open is closed now.
-        if shared.stopping.load(Ordering::Relaxed) && shared.reader_done.load(Ordering::Relaxed) {
-            let mut items = Vec::new();
-            assembler.finish(&mut ready);
-            take(&mut ready, &mut items);
-            let _ = next.send(items).await;
-            break;
+    }
+}
+
+fn read_batch(
+    batch: &Batch,
+    assembler: &mut Assembler,
+    ready: &mut Vec<Assembled>,
+    items: &mut Vec<Item>,
+    shared: &Shared,
+) {
+    if batch.connector_overrun {
+        items.push(Item::Overrun);
+    }
+    if batch.dropped_before > 0 || batch.audit_overrun {
+        // Counted where they were dropped; their serial numbers are no second loss.
+        assembler.forget_serial();
+    }
+    items.extend(batch.proc_events.iter().cloned().map(Item::Process));
+    for (kind, payload) in batch.records() {
+        match collector::parse_header(payload) {
+            Some(h) => {
+                assembler.push(
+                    None,
+                    kind,
+                    h.millis,
+                    h.serial,
+                    h.body,
+                    batch.received,
+                    ready,
+                );
+            }
+            None => {
+                shared.counts.undecodable.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -291,9 +301,10 @@ impl Judge {
                 },
             };
             let mut rows = Vec::with_capacity(list.len());
+            let mut late = Vec::new();
             for step in list {
                 match step {
-                    Step::Amendment { id, kind, body } => amend(&self.store, id, kind, body),
+                    Step::Amendment { id, kind, body } => late.push((id, kind, body)),
                     Step::Activity(mut activity) => {
                         found.clear();
                         if self.watched(&activity) {
@@ -324,6 +335,10 @@ impl Judge {
                     .counts
                     .history_dropped
                     .fetch_add(dropped.count as u64, Ordering::Relaxed);
+            }
+            // Behind the rows: the event may be one of them.
+            if !late.is_empty() {
+                let _ = self.responder.send(Inbox::Late(late));
             }
         }
     }
@@ -364,7 +379,8 @@ impl Judge {
             write(&self.shared.quarantined).insert(target.container_id.clone(), at);
             frozen = Some((result.map_err(|e| e.to_string()), at));
         }
-        if frozen.is_none() {
+        // A freeze that cannot be had is one alert, not one for every event.
+        if !matches!(frozen, Some((Ok(_), _))) {
             if repeats.is_some() {
                 // It belongs to an alert that people know.
                 self.repeats.insert(alert.id, alert.count);
@@ -464,31 +480,4 @@ pub fn target_of(r: &Runtime) -> FreezeTarget {
         init_pid: r.init_pid,
         init_start_ticks: r.init_start_ticks,
     }
-}
-
-/// A record that came after its event was stored: the event is stored again with it, under the same id.
-fn amend(store: &Store, id: EventId, kind: RecordType, body: Vec<u8>) {
-    let store = store.clone();
-    tokio::task::spawn_blocking(move || {
-        let text = id.to_string();
-        let amended = store
-            .get(history::Kind::Activity, &text)
-            .ok()
-            .flatten()
-            .and_then(|row| {
-                let mut activity = Activity::decode(&row.body).ok()?;
-                activity.event.push(kind, &body);
-                let mut bytes = Vec::new();
-                activity.encode(&mut bytes);
-                Some(bytes)
-            });
-        match amended {
-            Some(bytes) => {
-                if let Err(e) = store.amend(history::Kind::Activity, &text, id.millis, bytes) {
-                    tracing::warn!("cannot amend event {text}: {e}");
-                }
-            }
-            None => tracing::debug!("a late record of {text}, which is not in the history"),
-        }
-    });
 }

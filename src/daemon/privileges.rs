@@ -28,8 +28,9 @@ fn set_of(list: &[Capability]) -> CapsHashSet {
     list.iter().copied().collect()
 }
 
-/// Takes everything but the sensor's capabilities out of the bounding set, so that no child can have more, and
-/// keeps only its own in the supervisor.
+/// Takes everything but the sensor's capabilities out of the bounding set, so that no child can have more. The supervisor
+/// itself works with two of them; the rest stays permitted, not effective: where `no_new_privs` is set (a unit, a container)
+/// a child's exec gives it nothing that its parent is not permitted.
 pub fn supervisor() -> anyhow::Result<()> {
     let keep = set_of(&SENSOR);
     let bounding =
@@ -38,26 +39,40 @@ pub fn supervisor() -> anyhow::Result<()> {
         caps::drop(None, CapSet::Bounding, *cap)
             .with_context(|| format!("cannot drop {cap} from the bounding set"))?;
     }
-    limit(&set_of(&SUPERVISOR))
+    limit(&set_of(&SUPERVISOR), &keep)
 }
 
 /// The sensor keeps its own, as far as it was given them.
 pub fn sensor() -> anyhow::Result<()> {
-    limit(&set_of(&SENSOR))
+    let all = set_of(&SENSOR);
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let missing: Vec<_> = all
+        .difference(&permitted)
+        .map(ToString::to_string)
+        .collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            "the sensor was not given {}; what needs them fails with a message of its own",
+            missing.join(", ")
+        );
+    }
+    limit(&all, &all)
 }
 
 /// The courier keeps none.
 pub fn courier() -> anyhow::Result<()> {
-    limit(&CapsHashSet::new())
+    limit(&CapsHashSet::new(), &CapsHashSet::new())
 }
 
-fn limit(keep: &CapsHashSet) -> anyhow::Result<()> {
-    let permitted = caps::read(None, CapSet::Permitted)?;
-    let keep: CapsHashSet = permitted.intersection(keep).copied().collect();
+fn limit(effective: &CapsHashSet, permitted: &CapsHashSet) -> anyhow::Result<()> {
+    let have = caps::read(None, CapSet::Permitted)?;
+    let keep = |wish: &CapsHashSet| -> CapsHashSet { have.intersection(wish).copied().collect() };
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new())
         .context("cannot clear inheritable capabilities")?;
-    caps::set(None, CapSet::Effective, &keep).context("cannot limit effective capabilities")?;
-    caps::set(None, CapSet::Permitted, &keep).context("cannot limit permitted capabilities")?;
+    caps::set(None, CapSet::Effective, &keep(effective))
+        .context("cannot limit effective capabilities")?;
+    caps::set(None, CapSet::Permitted, &keep(permitted))
+        .context("cannot limit permitted capabilities")?;
     // No core file and no other process of this user reads our memory: it may hold the channels' secrets.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .context("cannot turn core dumps off")?;

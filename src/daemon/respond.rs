@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use actions::courier::wire::{FromCourier, ToCourier};
 use actions::docker::PauseFailure;
-use actions::freeze::{self, FreezeTarget, Frozen, handover};
+use actions::freeze::{self, FreezeTarget, Frozen, How, handover};
 use actions::notify::Outcome;
 use actions::outbox::Outbox;
 use actions::policy::{Decision, Step};
@@ -18,8 +19,10 @@ use actions::quarantine::{Quarantine, Quarantines};
 use actions::seclog::SecurityLog;
 use actions::trust::Trust;
 use actions::{Ledger, Message};
+use anyhow::Context;
+use collector::{EventId, RecordType};
 use detector::{Alert, Response, Severity};
-use enricher::docker::DockerUpdate;
+use enricher::Activity;
 use history::{Kind, Store};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -60,10 +63,13 @@ pub enum Inbox {
     Case(Box<Case>),
     /// Alerts that matched again, and how often they did in all.
     Repeats(BTreeMap<u64, u64>),
-    Docker(Box<DockerUpdate>),
+    /// Docker answers (again).
+    EngineBack,
     Courier(Box<FromCourier>),
     CourierStarted,
     CourierGone,
+    /// Records that came after their event was stored.
+    Late(Vec<(EventId, RecordType, Vec<u8>)>),
     /// A container is gone.
     Gone {
         id: String,
@@ -98,6 +104,8 @@ struct State {
     releasing: HashMap<String, Reply>,
     losses: Losses,
     last_loss_message: Option<Instant>,
+    last_trust_tick: Option<Instant>,
+    told: HashMap<&'static str, Instant>,
     repeats: BTreeMap<u64, u64>,
     notices: u64,
 }
@@ -113,7 +121,8 @@ pub struct Parts {
     pub outbox: Outbox,
     pub destinations: Box<dyn Fn() -> Vec<actions::outbox::Destination> + Send>,
     pub trust: Trust,
-    pub log: SecurityLog,
+    /// `None` when it cannot be opened; `status` says so.
+    pub log: Option<SecurityLog>,
     pub dry_run: bool,
     pub host: String,
     pub restart: tokio::sync::watch::Sender<Option<String>>,
@@ -160,12 +169,9 @@ impl Responder {
     fn on_message(&mut self, message: Inbox) {
         match message {
             Inbox::Case(case) => self.on_case(*case),
+            Inbox::Late(records) => self.on_late(records),
             Inbox::Repeats(counts) => self.state.repeats.extend(counts),
-            Inbox::Docker(update) => {
-                if matches!(*update, DockerUpdate::Connected { .. }) {
-                    self.ask_unfinished();
-                }
-            }
+            Inbox::EngineBack => self.ask_unfinished(),
             Inbox::Courier(answer) => self.on_courier(*answer),
             Inbox::CourierStarted => {
                 self.state.courier = true;
@@ -256,17 +262,12 @@ impl Responder {
         if self.parts.dry_run {
             return;
         }
-        match self.parts.trust.apply(&alert, &alert.event, now_ms()) {
-            Ok(Some(change)) => {
-                let _ = self.parts.link.ask(ToCourier::TrustHook {
-                    change: Box::new(change),
-                });
-            }
-            Ok(None) => {}
-            Err(e) => tracing::error!("{e}"),
+        if let Err(e) = self.parts.trust.apply(&alert, &alert.event, now_ms()) {
+            tracing::error!("{e}");
         }
         if alert.response >= Response::AlertAndLog
-            && let Err(e) = self.parts.log.alert(&alert)
+            && let Some(log) = &self.parts.log
+            && let Err(e) = log.alert(&alert)
         {
             tracing::error!("{e}");
         }
@@ -288,29 +289,56 @@ impl Responder {
         }
     }
 
+    /// Durable first, then handed over, then Docker.
     fn begin_quarantine(&mut self, quarantine: Quarantine, frozen: Option<&Frozen>) {
-        let id = quarantine.container_id.clone();
         let target = quarantine.target.clone();
         write(&self.parts.shared.quarantined)
-            .entry(id.clone())
+            .entry(quarantine.container_id.clone())
             .or_insert(quarantine.at_ms);
-        if let Some(frozen) = frozen {
-            match handover::hold(&target, frozen) {
-                Ok(Some(held)) => drop(self.state.held.insert(id, held)),
-                Ok(None) => {}
-                Err(e) => tracing::error!("{e}"),
-            }
-        }
         let request = Quarantines::pause_request(&quarantine);
         if let Err(e) = self.parts.quarantines.begin(quarantine) {
             tracing::error!("{e}");
         }
+        if let Some(frozen) = frozen {
+            self.hold(&target, frozen);
+        }
         self.parts.link.ask(request);
     }
 
+    /// Asks again for everything that Docker has not done. Where Docker pauses by the very file that holds the container,
+    /// it is handed over anew first.
     fn ask_unfinished(&mut self) {
+        let targets: Vec<FreezeTarget> = self
+            .parts
+            .quarantines
+            .standing()
+            .filter(|q| {
+                q.frozen_how.is_some_and(How::needs_handover)
+                    && q.docker_state != actions::quarantine::DockerState::Paused
+            })
+            .map(|q| q.target.clone())
+            .collect();
+        for target in targets {
+            match freeze::freeze(&target) {
+                Ok(frozen) => self.hold(&target, &frozen),
+                Err(e) if e.is_gone() => {}
+                Err(e) => tracing::error!("{e}"),
+            }
+        }
         for request in self.parts.quarantines.unfinished() {
             self.parts.link.ask(request);
+        }
+    }
+
+    /// Makes a frozen container ready for Docker's pause, once.
+    fn hold(&mut self, target: &FreezeTarget, frozen: &Frozen) {
+        if self.state.held.contains_key(&target.container_id) {
+            return;
+        }
+        match handover::hold(target, frozen) {
+            Ok(Some(held)) => drop(self.state.held.insert(target.container_id.clone(), held)),
+            Ok(None) => {}
+            Err(e) => tracing::error!("{e}"),
         }
     }
 
@@ -395,12 +423,15 @@ impl Responder {
                 .list()
                 .find(|q| q.key() == key)
                 .map(|q| q.target.clone());
-            if let (Some(target), false) = (target, report.gone)
-                && let Err(e) = freeze::thaw(&target)
-                && !e.is_gone()
-            {
-                report.complete = false;
-                report.said.push(e.to_string());
+            if let (Some(target), false) = (target, report.gone) {
+                match freeze::thaw(&target) {
+                    Ok(_) => drop_stops(&target),
+                    Err(e) if e.is_gone() => {}
+                    Err(e) => {
+                        report.complete = false;
+                        report.said.push(e.to_string());
+                    }
+                }
             }
         }
         if report.complete {
@@ -444,6 +475,10 @@ impl Responder {
                     };
                 Ok(json!({"said": ["the channels are read again"]}))
             }
+            Order::Release(what) if self.released_before(&what).is_some() => {
+                let said = self.released_before(&what);
+                Ok(json!({"said": said.into_iter().collect::<Vec<_>>(), "complete": true}))
+            }
             Order::Release(what) => match self.parts.quarantines.release(&what) {
                 Ok(request) => {
                     let ToCourier::Release { quarantine } = &request else {
@@ -462,16 +497,37 @@ impl Responder {
         let _ = reply.send(answer);
     }
 
+    /// What to say of a container that a person released already: nothing is done twice.
+    fn released_before(&self, what: &str) -> Option<String> {
+        let q = self.parts.quarantines.find(what).filter(|q| !q.stands())?;
+        let at = crate::times::rfc3339(q.released_at.unwrap_or(0));
+        Some(format!(
+            "{} is not quarantined; it was released at {at}",
+            q.name
+        ))
+    }
+
     fn apply(&mut self, name: &str) -> Result<Value, String> {
-        let known = read(&self.parts.shared.containers)
-            .iter()
-            .find(|c| {
-                c.name.as_deref() == Some(name) || (name.len() >= 4 && c.id.starts_with(name))
-            })
-            .cloned();
-        let container = known.ok_or_else(|| {
-            format!("no running container {name:?} is known; `docker ps` lists them")
-        })?;
+        let running = read(&self.parts.shared.runtimes).clone();
+        let containers = read(&self.parts.shared.containers).clone();
+        let alive = || containers.iter().filter(|c| running.contains_key(&c.id));
+        let mut by_id = alive().filter(|c| name.len() >= 4 && c.id.starts_with(name));
+        let container = match alive().find(|c| c.name.as_deref() == Some(name)) {
+            Some(container) => container.clone(),
+            None => match (by_id.next(), by_id.next()) {
+                (Some(only), None) => only.clone(),
+                (Some(_), Some(_)) => {
+                    return Err(format!(
+                        "several containers have ids that begin with {name}; write more of it"
+                    ));
+                }
+                (None, _) => {
+                    return Err(format!(
+                        "no running container {name:?} is known; `docker ps` lists them"
+                    ));
+                }
+            },
+        };
         let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
         if let Some(q) = self.parts.quarantines.of(&container.id, None, None) {
             return Ok(
@@ -541,9 +597,55 @@ impl Responder {
         }
     }
 
+    /// The event is stored again with the record, under the same id.
+    fn on_late(&mut self, records: Vec<(EventId, RecordType, Vec<u8>)>) {
+        for (id, kind, body) in records {
+            if let Err(why) = self.amend(&id, kind, &body) {
+                tracing::debug!("a late record of event {id} could not be added: {why}");
+                self.parts
+                    .shared
+                    .counts
+                    .late_dropped
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn amend(&self, id: &EventId, kind: RecordType, body: &[u8]) -> anyhow::Result<()> {
+        let text = id.to_string();
+        let store = &self.parts.store;
+        let find = || store.get_near(Kind::Activity, &text, Some(id.millis));
+        let row = match find()? {
+            Some(row) => row,
+            None => {
+                // It may still be on its way to the writer.
+                store.flush()?;
+                find()?.context("the event is not in the history")?
+            }
+        };
+        let mut activity = Activity::decode(&row.body)?;
+        activity.event.push(kind, body);
+        let mut bytes = Vec::new();
+        activity.encode(&mut bytes);
+        store
+            .amend(Kind::Activity, &text, id.millis, bytes)?
+            .wait()?;
+        Ok(())
+    }
+
     /// Once a second: losses, repeats.
     fn look(&mut self) {
         self.write_repeats();
+        if self
+            .state
+            .last_trust_tick
+            .is_none_or(|t| t.elapsed() > Duration::from_secs(60))
+        {
+            self.state.last_trust_tick = Some(Instant::now());
+            if let Err(e) = self.parts.trust.tick(now_ms()) {
+                tracing::error!("{e}");
+            }
+        }
         let now = self.parts.shared.losses();
         if now.any() && now != self.state.losses {
             let before = std::mem::replace(&mut self.state.losses, now.clone());
@@ -583,6 +685,17 @@ impl Responder {
 
     fn on_integrity(&mut self, what: &'static str, details: Value, text: &str) {
         self.notice(what, details);
+        // A fight with another program is told once in ten minutes.
+        let limit = Duration::from_secs(600);
+        if self
+            .state
+            .told
+            .get(what)
+            .is_some_and(|t| t.elapsed() < limit)
+        {
+            return;
+        }
+        self.state.told.insert(what, Instant::now());
         self.tell(&Message::notice(
             Severity::High,
             "Somebody changes what the monitor relies on",
@@ -639,6 +752,17 @@ impl Responder {
                 },
             );
         }
+    }
+}
+
+/// A handover that nobody finished left processes stopped by signals.
+fn drop_stops(target: &FreezeTarget) {
+    let continued = handover::resume_all(target);
+    if continued > 0 {
+        tracing::info!(
+            "{continued} processes of {} were stopped by signals and run on",
+            short(&target.container_id)
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 //! The sensor process: puts the rooms together and runs them until it is told to stop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,8 +39,11 @@ use crate::times::{now_ms, rfc3339};
 /// Batches, items and activities that wait between two stages.
 const QUEUE: usize = 128;
 
-/// Runs until SIGTERM, or until the responder asks for a new start.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+/// Exit status of a sensor that wants to be started anew (`EX_TEMPFAIL` of sysexits.h).
+pub const START_ANEW: u8 = 75;
+
+/// Runs until SIGTERM, or until the responder asks for a new start; says which.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
     privileges::sensor()?;
     let heartbeat = std::io::stdin()
         .as_fd()
@@ -53,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     runtime.block_on(work(options, heartbeat))
 }
 
-async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Result<()> {
+async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Result<bool> {
     let config = &options.config;
     let shared = Arc::new(Shared::new());
     let detector = load_detector(options)?;
@@ -72,6 +75,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     let reader = Reader::start(reader_options(options, heartbeat), batches)?;
     // Whoever forks from now on is told by the connector; everybody else is in /proc.
     enricher.seed();
+    remember_names(&store, &mut enricher)?;
     lock(&shared.reader).replace(reader.counters());
     let mut keeper = new_keeper(options, control, &reader, &shared, responder_inbox.clone())?;
     keeper.apply().context("cannot load the kernel rules")?;
@@ -114,14 +118,23 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         repeats: BTreeMap::new(),
         recent: VecDeque::new(),
     };
+    let (died, mut deaths) = mpsc::unbounded_channel();
+    let keeper_died = Died(died.clone(), "keeper");
+    let responder_died = Died(died, "responder");
     let keeper = std::thread::Builder::new()
         .name("keeper".into())
-        .spawn(move || keeper.run(&keeper_messages))?;
+        .spawn(move || {
+            let _died = keeper_died;
+            keeper.run(&keeper_messages);
+        })?;
     let responder = std::thread::Builder::new()
         .name("responder".into())
-        .spawn(move || responder.run(&responder_messages))?;
-    let assembling = tokio::spawn(pipeline::assemble(incoming, items, shared.clone()));
-    let enriching = tokio::spawn(pipeline::enrich(
+        .spawn(move || {
+            let _died = responder_died;
+            responder.run(&responder_messages);
+        })?;
+    let mut assembling = tokio::spawn(pipeline::assemble(incoming, items, shared.clone()));
+    let mut enriching = tokio::spawn(pipeline::enrich(
         enricher,
         item_queue,
         docker_updates,
@@ -129,7 +142,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         shared.clone(),
         tell,
     ));
-    let judging = tokio::spawn(judge.run(step_queue, command_queue));
+    let mut judging = tokio::spawn(judge.run(step_queue, command_queue));
     let listener = api::listen(&config.socket(), config.api.group.as_deref())?;
     let api = api::Api {
         options: Arc::new(options.clone()),
@@ -147,13 +160,20 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     );
 
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = restart_wanted.changed() => {}
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = restart_wanted.changed() => Some("anew"),
+        part = deaths.recv() => part,
+        _ = &mut assembling => Some("assembling stage"),
+        _ = &mut enriching => Some("enriching stage"),
+        _ = &mut judging => Some("judging stage"),
+    };
+    if let Some(part) = ended.filter(|p| *p != "anew") {
+        // Without one of its parts it would look healthy and see nothing. The next sensor reports the gap.
+        anyhow::bail!("the {part} of the sensor ended by itself");
     }
 
     // From the source to the end: what was read is handed on, judged and kept before the store is closed.
-    shared.stopping.store(true, Ordering::Relaxed);
     living.abort();
     serving.abort();
     let _ = keeper_inbox.send(keeper::Inbox::Stop);
@@ -164,7 +184,6 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     if let Err(e) = stopped {
         tracing::warn!("{e}");
     }
-    shared.reader_done.store(true, Ordering::Relaxed);
     for stage in [assembling, enriching, judging] {
         let _ = tokio::time::timeout(Duration::from_secs(3), stage).await;
     }
@@ -174,16 +193,39 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         .ok();
     store.area(ALIVE_AREA).put(
         b"alive",
-        json!({"ms": now_ms(), "clean": true})
+        json!({"ms": now_ms(), "clean": ended.is_none()})
             .to_string()
             .as_bytes(),
     )?;
     let _ = std::fs::remove_file(config.socket());
     tokio::task::spawn_blocking(move || store.close()).await??;
-    if restart_wanted.borrow().is_some() {
-        anyhow::bail!("starting anew");
+    Ok(ended.is_some())
+}
+
+/// What the engine said in an earlier run, for the containers that run now: an agent is an agent also before Docker answers.
+fn remember_names(store: &Store, enricher: &mut Enricher) -> anyhow::Result<()> {
+    let running: Vec<String> = enricher.containers().map(|c| c.id.clone()).collect();
+    for id in running {
+        if let Some(body) = store.area("containers").get(id.as_bytes())?
+            && let Ok(known) = serde_json::from_slice::<enricher::Container>(&body)
+        {
+            // Its first process may be another one by now; what was found in /proc holds.
+            enricher.update_container(enricher::Container {
+                init_pid: 0,
+                ..known
+            });
+        }
     }
     Ok(())
+}
+
+/// Tells when a thread ends, also by a panic.
+struct Died(mpsc::UnboundedSender<&'static str>, &'static str);
+
+impl Drop for Died {
+    fn drop(&mut self) {
+        let _ = self.0.send(self.1);
+    }
 }
 
 fn load_detector(options: &Options) -> anyhow::Result<Detector> {
@@ -221,6 +263,8 @@ fn pack_names(options: &Options) -> Vec<String> {
 
 fn open_store(config: &Config) -> anyhow::Result<Store> {
     let dir = config.history_dir();
+    // Arguments of commands hold secrets: the history is root's alone.
+    private_dir(&dir, 0o700)?;
     let options = history::Options {
         max_age: config.max_age(),
         max_bytes: (config.history.max_bytes > 0).then_some(config.history.max_bytes),
@@ -238,6 +282,14 @@ fn open_store(config: &Config) -> anyhow::Result<Store> {
             }
         }
     }
+}
+
+/// A folder with exactly that mode.
+pub fn private_dir(dir: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the mode of {}", dir.display()))
 }
 
 const ALIVE_AREA: &str = "daemon";
@@ -291,6 +343,7 @@ async fn mark_alive(store: Store, config: Config) {
             )?;
             if retain {
                 store.enforce(now_ms())?;
+                forget_names(&store)?;
             }
             Ok::<(), history::StoreError>(())
         });
@@ -298,6 +351,25 @@ async fn mark_alive(store: Store, config: Config) {
             tracing::error!("{e}");
         }
     }
+}
+
+/// Names of containers that are kept, at most; the oldest go.
+const NAMES: usize = 20_000;
+
+fn forget_names(store: &Store) -> Result<(), history::StoreError> {
+    let area = store.area("containers");
+    let mut known = area.scan(b"")?;
+    if known.len() <= NAMES {
+        return Ok(());
+    }
+    let started = |body: &[u8]| {
+        serde_json::from_slice::<enricher::Container>(body).map_or(0, |c| c.started_ms)
+    };
+    known.sort_by_cached_key(|(_, body)| started(body));
+    known.truncate(known.len() - NAMES);
+    known
+        .iter()
+        .try_for_each(|(id, _)| area.delete(id).map(drop))
 }
 
 fn enricher_options(options: &Options) -> enricher::Options {
@@ -374,6 +446,7 @@ fn new_keeper(
         wanted,
         auto: options.mode == Mode::Auto,
         own_pids: vec![std::process::id(), supervisor],
+        loaded: BTreeSet::new(),
         dynamic: BTreeMap::new(),
     })
 }
@@ -442,7 +515,14 @@ fn new_responder(
     for e in problems {
         tracing::error!("{e}");
     }
-    let log = SecurityLog::open(PathBuf::from(&config.trust.log))?;
+    let log = match SecurityLog::open(PathBuf::from(&config.trust.log)) {
+        Ok(log) => Some(log),
+        Err(e) => {
+            tracing::error!("{e}");
+            shared.reason("log", format!("the security log cannot be written: {e}"));
+            None
+        }
+    };
     Ok(Responder::new(Parts {
         store: store.clone(),
         ledger,
@@ -550,7 +630,7 @@ fn containers(
     let known = read(&shared.containers).clone();
     let mut list: Vec<_> = known
         .iter()
-        .filter(|c| c.init_pid != 0 || read(&shared.runtimes).contains_key(&c.id))
+        .filter(|c| read(&shared.runtimes).contains_key(&c.id))
         .map(|c| {
             let older = first_enabled.is_some_and(|at| c.started_ms != 0 && c.started_ms < at);
             let mut blind = Vec::new();

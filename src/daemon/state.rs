@@ -1,7 +1,7 @@
 //! What `status` shows, and what the sensor's tasks share to make it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -89,8 +89,12 @@ pub struct Losses {
     pub collector: collector::losses::Losses,
     /// Events closed by a timer or for want of memory, so perhaps not whole.
     pub incomplete_events: u64,
-    /// Activities that the detector or the history could not take in time.
-    pub pipeline_dropped: u64,
+    /// Records that came after their event and could not be added to it.
+    pub late_records_dropped: u64,
+    /// Serial numbers of the kernel that never came: at least so many events of which every record was lost on the way.
+    pub missing_serials: u64,
+    /// Messages without a readable head.
+    pub undecodable: u64,
     /// Entries that the history could not take.
     pub history_dropped: u64,
     /// Records from user space inside a container, which may say anything; dropped.
@@ -102,7 +106,13 @@ pub struct Losses {
 impl Losses {
     /// Is there anything that may hide an event?
     pub fn any(&self) -> bool {
-        self.collector.any() || self.pipeline_dropped + self.history_dropped + self.gaps > 0
+        self.collector.any()
+            || self.late_records_dropped
+                + self.missing_serials
+                + self.undecodable
+                + self.history_dropped
+                + self.gaps
+                > 0
     }
 }
 
@@ -141,7 +151,9 @@ pub struct Counts {
     pub forged: AtomicU64,
     pub gaps: AtomicU64,
     pub history_dropped: AtomicU64,
-    pub pipeline_dropped: AtomicU64,
+    pub late_dropped: AtomicU64,
+    pub serial_gaps: AtomicU64,
+    pub undecodable: AtomicU64,
     /// Records that the kernel threw away since we started.
     pub kernel_lost: AtomicU64,
 }
@@ -167,10 +179,6 @@ pub struct Shared {
     pub others: Mutex<Vec<Other>>,
     /// Quarantines in force: id and name.
     pub standing: Mutex<Vec<(String, String)>>,
-    /// A stop was asked for.
-    pub stopping: AtomicBool,
-    /// The reader handed on its last batch.
-    pub reader_done: AtomicBool,
 }
 
 impl Shared {
@@ -191,8 +199,6 @@ impl Shared {
             released: RwLock::default(),
             others: Mutex::default(),
             standing: Mutex::default(),
-            stopping: AtomicBool::new(false),
-            reader_done: AtomicBool::new(false),
         }
     }
 
@@ -216,7 +222,9 @@ impl Shared {
                 .map(|r| collector::losses::Losses::snapshot(&r, get(&c.kernel_lost)))
                 .unwrap_or_default(),
             incomplete_events: get(&c.incomplete),
-            pipeline_dropped: get(&c.pipeline_dropped),
+            late_records_dropped: get(&c.late_dropped),
+            missing_serials: get(&c.serial_gaps),
+            undecodable: get(&c.undecodable),
             history_dropped: get(&c.history_dropped),
             forged_records: get(&c.forged),
             gaps: get(&c.gaps),

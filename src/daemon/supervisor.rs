@@ -15,6 +15,7 @@ use collector::control::Control;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::sensor::{START_ANEW, private_dir};
 use super::{Options, kernel, pidfile, privileges};
 
 /// Silence after which a sensor is suspected.
@@ -28,6 +29,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs until a signal says stop. Returns after the kernel's state was restored.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    // What is made below is not for everybody; where others must look in, the mode is set by name.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    private_dir(&options.config.run_dir, 0o755)?;
+    private_dir(&options.config.state_dir, 0o755)?;
     let _pid_file = pidfile::take(&options.config.pid_file())?;
     let mut control = Control::open().context("cannot open the audit socket")?;
     kernel::save_before(&options.config, &mut control)?;
@@ -94,7 +99,8 @@ async fn watch(options: &Options, control: &mut Control) -> anyhow::Result<()> {
                 if sensor.started.elapsed() > Duration::from_secs(60) {
                     failures = 0;
                 }
-                failures += 1;
+                let anew = exit.code() == Some(i32::from(START_ANEW));
+                failures += u32::from(!anew);
                 // A sensor that refuses at its first start has said why; trying again would say it for ever.
                 if exit.code() == Some(2) || (failures == 1 && exit.code() == Some(1) && sensor.started.elapsed() < Duration::from_secs(5)) {
                     anyhow::bail!("the sensor could not start (its message is above)");

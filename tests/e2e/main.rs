@@ -10,9 +10,11 @@
 mod crash;
 mod delivery;
 mod gateway;
+mod modes;
 mod privileges;
 mod quiet;
 mod release;
+mod script;
 mod story;
 mod suspicious;
 

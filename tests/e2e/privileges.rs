@@ -52,6 +52,34 @@ fn no_process_of_the_daemon_has_more_than_it_needs() {
     }
 }
 
+/// As a unit with NoNewPrivileges would start it: an exec gives nothing back, so everything must have been kept on the way.
+#[test]
+fn it_works_where_no_new_privileges_are_given() {
+    if !kernel::wanted("it_works_where_no_new_privileges_are_given") {
+        return;
+    }
+    let world = world().build();
+    let mut daemon = Command::new("setpriv")
+        .args(["--no-new-privs", "--"])
+        .arg(env!("CARGO_BIN_EXE_syscall-monitor"))
+        .args(["run", "--profile", "full", "--config"])
+        .arg(world.config_file())
+        .env("HOME", world.dir())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the daemon watches", PATIENCE * 2, || {
+        (world.cli(&["status"]).code() == Some(0)).then_some(())
+    });
+    let container = crate::gateway(&world);
+    let _attacker = container.spawn(&["/bin/attacker", "mount"]);
+    crate::paused(&container);
+    assert_eq!(world.status()["mode"], "exclusive");
+    world.signal_pid(daemon.id(), Signal::TERM);
+    daemon.wait().unwrap();
+}
+
 /// strace on all three processes from their first instruction on, through an attack and a stop: not one bpf(2).
 #[test]
 fn the_daemon_never_calls_bpf() {
