@@ -15,9 +15,10 @@ use collector::assemble::{Assembled, Assembler, Limits};
 use collector::live::Batch;
 use collector::proc_events::ProcEvent;
 use collector::{Event, EventId, RecordType};
+use detector::alert::AlertContainer;
 use detector::{Alert, Detected, Detector, Response};
 use enricher::docker::DockerUpdate;
-use enricher::{Activity, Enricher, Notice, Runtime};
+use enricher::{Activity, Container, Enricher, Notice, Runtime};
 use history::Store;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -140,6 +141,7 @@ pub struct Tell {
     pub keeper: Sender<keeper::Inbox>,
     pub responder: Sender<Inbox>,
     pub store: Store,
+    pub judge: mpsc::UnboundedSender<Command>,
 }
 
 /// Stage two: events become activities.
@@ -218,7 +220,14 @@ fn on_docker(enricher: &mut Enricher, update: DockerUpdate, shared: &Shared, tel
                     container.display_name()
                 );
             }
+            let id = container.id.clone();
             enricher.update_container(container);
+            // With the profile that the enricher gave it.
+            if let Some(named) = enricher.container(&id).filter(|c| c.name.is_some()) {
+                let _ = tell
+                    .judge
+                    .send(Command::Named(Box::new(named.as_ref().clone())));
+            }
         }
         DockerUpdate::Stopped { id } | DockerUpdate::Removed { id } => {
             enricher.container_stopped(&id)
@@ -250,6 +259,19 @@ fn on_notices(enricher: &mut Enricher, shared: &Shared, tell: &Tell) {
 pub enum Command {
     /// A person released this container: the next match is a new alert.
     Forget(String),
+    /// The engine told what a container is.
+    Named(Box<Container>),
+}
+
+/// Alerts that wait for a name, at most.
+const MAX_NAMELESS: usize = 64;
+
+/// Is only the id of its container known?
+fn is_nameless(alert: &Alert) -> bool {
+    alert
+        .container
+        .as_ref()
+        .is_some_and(|c| c.image.is_none() && c.id.starts_with(&c.name))
 }
 
 /// So long after an alert its process's children can be part of the same deed, milliseconds.
@@ -276,6 +298,8 @@ pub struct Judge {
     pub repeats: BTreeMap<u64, u64>,
     /// New alerts of the last seconds, bounded.
     pub recent: VecDeque<Recent>,
+    /// Matches in containers of which only the id is known yet: whether it is an agent is decided when the engine answers.
+    pub nameless: VecDeque<Alert>,
 }
 
 impl Judge {
@@ -292,6 +316,7 @@ impl Judge {
                 Some(command) = commands.recv() => {
                     match command {
                         Command::Forget(id) => self.detector.forget(&id),
+                        Command::Named(container) => self.on_named(&container),
                     }
                     continue;
                 }
@@ -346,10 +371,9 @@ impl Judge {
     /// Agents of the chosen profiles; every other container and the host under `full` only.
     fn watched(&self, activity: &Activity) -> bool {
         self.chosen.full
-            || activity
-                .container
-                .as_ref()
-                .is_some_and(|c| c.profile.is_some_and(|p| self.chosen.profiles.contains(&p)))
+            || activity.container.as_ref().is_some_and(|c| {
+                c.name.is_none() || c.profile.is_some_and(|p| self.chosen.profiles.contains(&p))
+            })
     }
 
     /// Freezes first, then numbers and hands on. Returns the match for the event that it belongs to.
@@ -358,6 +382,12 @@ impl Judge {
             Detected::New(alert) => (alert, None),
             Detected::Repeat { alert, of, .. } => (alert, Some(of).filter(|of| *of > 0)),
         };
+        if is_nameless(&alert) && repeats.is_none() {
+            self.wait_for_name(&alert);
+            if !self.chosen.full {
+                return None;
+            }
+        }
         if alert.response == Response::Log {
             // History only: the event carries the rule and its severity, and nobody is told.
             alert.id = 0;
@@ -409,6 +439,48 @@ impl Judge {
         };
         let _ = self.responder.send(Inbox::Case(Box::new(case)));
         Some(alert)
+    }
+
+    fn wait_for_name(&mut self, alert: &Alert) {
+        if self.nameless.len() >= MAX_NAMELESS {
+            self.nameless.pop_front();
+            tracing::warn!(
+                "too many alerts wait for the names of their containers; the oldest is not decided again"
+            );
+        }
+        self.nameless.push_back(alert.clone());
+    }
+
+    /// The engine answered: what waited for the name of this container is decided now, with all that is known.
+    fn on_named(&mut self, container: &Container) {
+        let (mine, others) = std::mem::take(&mut self.nameless)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|a| {
+                a.container.as_ref().is_some_and(|c| c.id == container.id)
+            });
+        self.nameless = others;
+        for mut alert in mine {
+            alert.container = Some(AlertContainer {
+                id: container.id.clone(),
+                name: container.display_name().to_owned(),
+                image: container.image.clone(),
+                profile: container.profile,
+                agent: container.agent.clone(),
+            });
+            alert.id = 0;
+            let chosen = container
+                .profile
+                .is_some_and(|p| self.chosen.profiles.contains(&p));
+            let situation = self.situation(&alert);
+            // Under `full` it was told when it happened; only a freeze is news.
+            let news = self
+                .policy
+                .decide_in(&alert, now_ms(), &situation)
+                .freezes();
+            if if self.chosen.full { news } else { chosen } {
+                self.on_detected(Detected::New(alert));
+            }
+        }
     }
 
     /// The alert that told of the same deed already: of an ancestor of this process or of itself, a moment ago, by a rule

@@ -99,7 +99,15 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     let link = link::start(options.clone(), responder_inbox.clone(), docker_news);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (restart, mut restart_wanted) = watch::channel(None);
-    let responder = new_responder(options, &store, ledger, &shared, &link, commands, restart)?;
+    let responder = new_responder(
+        options,
+        &store,
+        ledger,
+        &shared,
+        &link,
+        commands.clone(),
+        restart,
+    )?;
 
     let (items, item_queue) = mpsc::channel(QUEUE);
     let (steps, step_queue) = mpsc::channel(QUEUE);
@@ -107,6 +115,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         keeper: keeper_inbox.clone(),
         responder: responder_inbox.clone(),
         store: store.clone(),
+        judge: commands,
     };
     let judge = Judge {
         detector,
@@ -117,6 +126,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         shared: shared.clone(),
         repeats: BTreeMap::new(),
         recent: VecDeque::new(),
+        nameless: VecDeque::new(),
     };
     let (died, mut deaths) = mpsc::unbounded_channel();
     let keeper_died = Died(died.clone(), "keeper");

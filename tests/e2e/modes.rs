@@ -103,6 +103,36 @@ fn without_docker_it_watches_and_waits_for_it() {
     assert!(event["container"]["name"].is_null());
 }
 
+/// Docker answers only after the attack: until then nobody knows that the container is an agent.
+#[test]
+fn an_agent_whose_name_comes_late_is_frozen_when_it_comes() {
+    if !kernel::wanted("an_agent_whose_name_comes_late_is_frozen_when_it_comes") {
+        return;
+    }
+    for profile in ["full", "openclaw"] {
+        let mut builder = world().profile(profile);
+        let late = tempfile::tempdir().unwrap();
+        let socket = late.path().join("docker.sock");
+        builder = builder.config(&format!("[docker]\nsocket = \"{}\"\n", socket.display()));
+        let world = builder.start();
+        let container = world
+            .docker
+            .container("openclaw-gateway", image::build())
+            .dangerous()
+            .start();
+        container.exec(&["/bin/attacker", "mount"]).expect_ok();
+        world.barrier();
+        assert!(
+            !container.is_frozen(),
+            "nobody is frozen without being known for an agent"
+        );
+        std::os::unix::fs::symlink("/var/run/docker.sock", &socket).unwrap();
+        paused(&container);
+        let alert = alert(&world, "openclaw-gateway", "critical");
+        assert_eq!(alert["container"]["profile"], "openclaw");
+    }
+}
+
 #[test]
 fn a_dry_run_decides_everything_and_does_nothing() {
     if !kernel::wanted("a_dry_run_decides_everything_and_does_nothing") {
