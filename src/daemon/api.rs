@@ -132,7 +132,7 @@ pub async fn serve(listener: UnixListener, api: Api) {
 }
 
 async fn status(State(api): State<Api>) -> Json<state::Report> {
-    Json(super::sensor::report(&api.options, &api.shared, &api.store))
+    Json(super::report::report(&api.options, &api.shared, &api.store))
 }
 
 #[derive(Deserialize)]

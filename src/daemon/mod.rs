@@ -16,6 +16,7 @@ pub mod link;
 pub mod pidfile;
 pub mod pipeline;
 pub mod privileges;
+pub mod report;
 pub mod respond;
 pub mod sensor;
 pub mod state;

@@ -3,9 +3,11 @@
 //! It waits for the store (every step is durable before the next one), never for Docker or a service: those are the courier's,
 //! and their answers come in as messages. A container is frozen before the responder hears of it.
 
+mod orders;
+mod upkeep;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,17 +21,15 @@ use actions::quarantine::{Quarantine, Quarantines};
 use actions::seclog::SecurityLog;
 use actions::trust::Trust;
 use actions::{Ledger, Message};
-use anyhow::Context;
 use collector::{EventId, RecordType};
-use detector::{Alert, Response, Severity};
-use enricher::Activity;
-use history::{Kind, Store};
+use detector::{Alert, Response};
+use history::Store;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::link::Link;
-use super::pipeline::{Command, target_of};
-use super::state::{ChannelState, Losses, Shared, lock, read, write};
+use super::pipeline::Command;
+use super::state::{ChannelState, Losses, Shared, lock, write};
 use crate::entries;
 use crate::times::now_ms;
 
@@ -456,100 +456,6 @@ impl Responder {
         Ok(())
     }
 
-    fn on_order(&mut self, order: Order, reply: Reply) {
-        let answer = match order {
-            Order::List => self
-                .parts
-                .quarantines
-                .list()
-                .map(serde_json::to_value)
-                .collect::<Result<Vec<_>, _>>()
-                .map(Value::Array)
-                .map_err(|e| e.to_string()),
-            Order::Apply(name) => self.apply(&name),
-            Order::ReloadChannels => {
-                self.parts.outbox =
-                    match Outbox::new(self.parts.ledger.clone(), (self.parts.destinations)()) {
-                        Ok(outbox) => outbox,
-                        Err(e) => return drop(reply.send(Err(e.to_string()))),
-                    };
-                Ok(json!({"said": ["the channels are read again"]}))
-            }
-            Order::Release(what) if self.released_before(&what).is_some() => {
-                let said = self.released_before(&what);
-                Ok(json!({"said": said.into_iter().collect::<Vec<_>>(), "complete": true}))
-            }
-            Order::Release(what) => match self.parts.quarantines.release(&what) {
-                Ok(request) => {
-                    let ToCourier::Release { quarantine } = &request else {
-                        return;
-                    };
-                    let key = quarantine.key();
-                    if self.parts.link.ask(request) {
-                        self.state.releasing.insert(key, reply);
-                        return;
-                    }
-                    Err("too many requests wait for Docker; try again in a moment".into())
-                }
-                Err(e) => Err(e.to_string()),
-            },
-        };
-        let _ = reply.send(answer);
-    }
-
-    /// What to say of a container that a person released already: nothing is done twice.
-    fn released_before(&self, what: &str) -> Option<String> {
-        let q = self.parts.quarantines.find(what).filter(|q| !q.stands())?;
-        let at = crate::times::rfc3339(q.released_at.unwrap_or(0));
-        Some(format!(
-            "{} is not quarantined; it was released at {at}",
-            q.name
-        ))
-    }
-
-    fn apply(&mut self, name: &str) -> Result<Value, String> {
-        let running = read(&self.parts.shared.runtimes).clone();
-        let containers = read(&self.parts.shared.containers).clone();
-        let alive = || containers.iter().filter(|c| running.contains_key(&c.id));
-        let mut by_id = alive().filter(|c| name.len() >= 4 && c.id.starts_with(name));
-        let container = match alive().find(|c| c.name.as_deref() == Some(name)) {
-            Some(container) => container.clone(),
-            None => match (by_id.next(), by_id.next()) {
-                (Some(only), None) => only.clone(),
-                (Some(_), Some(_)) => {
-                    return Err(format!(
-                        "several containers have ids that begin with {name}; write more of it"
-                    ));
-                }
-                (None, _) => {
-                    return Err(format!(
-                        "no running container {name:?} is known; `docker ps` lists them"
-                    ));
-                }
-            },
-        };
-        let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
-        if let Some(q) = self.parts.quarantines.of(&container.id, None, None) {
-            return Ok(
-                json!({"said": [format!("{} is quarantined already, since {}", container.display_name(), crate::times::rfc3339(q.at_ms))]}),
-            );
-        }
-        let frozen = freeze::freeze(&target).map_err(|e| e.to_string())?;
-        let at = now_ms();
-        self.begin_quarantine(
-            Quarantine::by_hand(&container, "ordered by a person", target, Some(&frozen), at),
-            Some(&frozen),
-        );
-        self.notice(
-            "quarantine-by-hand",
-            json!({"container_id": container.id, "name": container.display_name()}),
-        );
-        Ok(json!({"said": [
-            format!("{} is frozen ({} µs); Docker is asked to say paused", container.display_name(), frozen.took.as_micros()),
-            format!("release it with: syscall-monitor quarantine release {}", crate::show::quote(container.display_name())),
-        ]}))
-    }
-
     /// Sends what is due, and gives up waiting for answers that do not come.
     fn deliver(&mut self) {
         let late: Vec<u64> = self
@@ -595,113 +501,6 @@ impl Responder {
                 let _ = self.parts.outbox.finished(id, &later, now_ms());
             }
         }
-    }
-
-    /// The event is stored again with the record, under the same id.
-    fn on_late(&mut self, records: Vec<(EventId, RecordType, Vec<u8>)>) {
-        for (id, kind, body) in records {
-            if let Err(why) = self.amend(&id, kind, &body) {
-                tracing::debug!("a late record of event {id} could not be added: {why}");
-                self.parts
-                    .shared
-                    .counts
-                    .late_dropped
-                    .fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn amend(&self, id: &EventId, kind: RecordType, body: &[u8]) -> anyhow::Result<()> {
-        let text = id.to_string();
-        let store = &self.parts.store;
-        let find = || store.get_near(Kind::Activity, &text, Some(id.millis));
-        let row = match find()? {
-            Some(row) => row,
-            None => {
-                // It may still be on its way to the writer.
-                store.flush()?;
-                find()?.context("the event is not in the history")?
-            }
-        };
-        let mut activity = Activity::decode(&row.body)?;
-        activity.event.push(kind, body);
-        let mut bytes = Vec::new();
-        activity.encode(&mut bytes);
-        store
-            .amend(Kind::Activity, &text, id.millis, bytes)?
-            .wait()?;
-        Ok(())
-    }
-
-    /// Once a second: losses, repeats.
-    fn look(&mut self) {
-        self.write_repeats();
-        if self
-            .state
-            .last_trust_tick
-            .is_none_or(|t| t.elapsed() > Duration::from_secs(60))
-        {
-            self.state.last_trust_tick = Some(Instant::now());
-            if let Err(e) = self.parts.trust.tick(now_ms()) {
-                tracing::error!("{e}");
-            }
-        }
-        let now = self.parts.shared.losses();
-        if now.any() && now != self.state.losses {
-            let before = std::mem::replace(&mut self.state.losses, now.clone());
-            self.notice("loss", json!({"before": before, "now": now}));
-            // Everybody is told once; further losses within ten minutes are in the history and in `status`.
-            if self
-                .state
-                .last_loss_message
-                .is_none_or(|t| t.elapsed() > Duration::from_secs(600))
-            {
-                self.state.last_loss_message = Some(Instant::now());
-                self.tell(&Message::notice(Severity::Medium, "Audit records were lost", "Events of the last seconds may be missing from the history and from the alerts; `syscall-monitor status` says where they were lost.", now_ms()));
-            }
-        }
-    }
-
-    fn write_repeats(&mut self) {
-        for (id, count) in std::mem::take(&mut self.state.repeats) {
-            let id = format!("A-{id}");
-            let Ok(Some(row)) = self.parts.store.get(Kind::Alert, &id) else {
-                continue;
-            };
-            let Ok(mut alert) = serde_json::from_slice::<Alert>(&row.body) else {
-                continue;
-            };
-            alert.count = count;
-            if let Ok(body) = serde_json::to_vec(&alert)
-                && let Err(e) = self
-                    .parts
-                    .store
-                    .amend(Kind::Alert, &id, alert.time_ms, body)
-            {
-                tracing::warn!("the count of {id} could not be kept: {e}");
-            }
-        }
-    }
-
-    fn on_integrity(&mut self, what: &'static str, details: Value, text: &str) {
-        self.notice(what, details);
-        // A fight with another program is told once in ten minutes.
-        let limit = Duration::from_secs(600);
-        if self
-            .state
-            .told
-            .get(what)
-            .is_some_and(|t| t.elapsed() < limit)
-        {
-            return;
-        }
-        self.state.told.insert(what, Instant::now());
-        self.tell(&Message::notice(
-            Severity::High,
-            "Somebody changes what the monitor relies on",
-            text,
-            now_ms(),
-        ));
     }
 
     fn notice(&mut self, what: &str, details: Value) {

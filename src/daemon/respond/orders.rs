@@ -1,0 +1,108 @@
+//! What a person orders: list, apply and release quarantines, read the channels again.
+
+use actions::courier::wire::ToCourier;
+use actions::freeze;
+use actions::outbox::Outbox;
+use actions::quarantine::Quarantine;
+use serde_json::{Value, json};
+
+use super::{Order, Reply, Responder};
+use crate::daemon::pipeline::target_of;
+use crate::daemon::state::read;
+use crate::times::now_ms;
+
+impl Responder {
+    pub(super) fn on_order(&mut self, order: Order, reply: Reply) {
+        let answer = match order {
+            Order::List => self
+                .parts
+                .quarantines
+                .list()
+                .map(serde_json::to_value)
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array)
+                .map_err(|e| e.to_string()),
+            Order::Apply(name) => self.apply(&name),
+            Order::ReloadChannels => {
+                self.parts.outbox =
+                    match Outbox::new(self.parts.ledger.clone(), (self.parts.destinations)()) {
+                        Ok(outbox) => outbox,
+                        Err(e) => return drop(reply.send(Err(e.to_string()))),
+                    };
+                Ok(json!({"said": ["the channels are read again"]}))
+            }
+            Order::Release(what) if self.released_before(&what).is_some() => {
+                let said = self.released_before(&what);
+                Ok(json!({"said": said.into_iter().collect::<Vec<_>>(), "complete": true}))
+            }
+            Order::Release(what) => match self.parts.quarantines.release(&what) {
+                Ok(request) => {
+                    let ToCourier::Release { quarantine } = &request else {
+                        return;
+                    };
+                    let key = quarantine.key();
+                    if self.parts.link.ask(request) {
+                        self.state.releasing.insert(key, reply);
+                        return;
+                    }
+                    Err("too many requests wait for Docker; try again in a moment".into())
+                }
+                Err(e) => Err(e.to_string()),
+            },
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// What to say of a container that a person released already: nothing is done twice.
+    pub(super) fn released_before(&self, what: &str) -> Option<String> {
+        let q = self.parts.quarantines.find(what).filter(|q| !q.stands())?;
+        let at = crate::times::rfc3339(q.released_at.unwrap_or(0));
+        Some(format!(
+            "{} is not quarantined; it was released at {at}",
+            q.name
+        ))
+    }
+
+    pub(super) fn apply(&mut self, name: &str) -> Result<Value, String> {
+        let running = read(&self.parts.shared.runtimes).clone();
+        let containers = read(&self.parts.shared.containers).clone();
+        let alive = || containers.iter().filter(|c| running.contains_key(&c.id));
+        let mut by_id = alive().filter(|c| name.len() >= 4 && c.id.starts_with(name));
+        let container = match alive().find(|c| c.name.as_deref() == Some(name)) {
+            Some(container) => container.clone(),
+            None => match (by_id.next(), by_id.next()) {
+                (Some(only), None) => only.clone(),
+                (Some(_), Some(_)) => {
+                    return Err(format!(
+                        "several containers have ids that begin with {name}; write more of it"
+                    ));
+                }
+                (None, _) => {
+                    return Err(format!(
+                        "no running container {name:?} is known; `docker ps` lists them"
+                    ));
+                }
+            },
+        };
+        let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
+        if let Some(q) = self.parts.quarantines.of(&container.id, None, None) {
+            return Ok(
+                json!({"said": [format!("{} is quarantined already, since {}", container.display_name(), crate::times::rfc3339(q.at_ms))]}),
+            );
+        }
+        let frozen = freeze::freeze(&target).map_err(|e| e.to_string())?;
+        let at = now_ms();
+        self.begin_quarantine(
+            Quarantine::by_hand(&container, "ordered by a person", target, Some(&frozen), at),
+            Some(&frozen),
+        );
+        self.notice(
+            "quarantine-by-hand",
+            json!({"container_id": container.id, "name": container.display_name()}),
+        );
+        Ok(json!({"said": [
+            format!("{} is frozen ({} µs); Docker is asked to say paused", container.display_name(), frozen.took.as_micros()),
+            format!("release it with: syscall-monitor quarantine release {}", crate::show::quote(container.display_name())),
+        ]}))
+    }
+}
