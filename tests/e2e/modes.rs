@@ -128,8 +128,12 @@ fn an_agent_whose_name_comes_late_is_frozen_when_it_comes() {
         );
         std::os::unix::fs::symlink("/var/run/docker.sock", &socket).unwrap();
         paused(&container);
-        let alert = alert(&world, "openclaw-gateway", "critical");
-        assert_eq!(alert["container"]["profile"], "openclaw");
+        eventually("an alert that knows the agent", PATIENCE, || {
+            world
+                .alerts(&["--container", "openclaw-gateway", "--severity", "critical"])
+                .into_iter()
+                .find(|a| a["container"]["profile"] == "openclaw")
+        });
     }
 }
 
