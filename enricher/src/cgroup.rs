@@ -373,7 +373,7 @@ mod tests {
             "",
             "x",
             "0::relative",
-            "4:memory:/process_api/5369aced0cc245608dbdb84c3b2f0330",
+            "4:memory:/a_service/5369aced0cc245608dbdb84c3b2f0330",
             "0::/lxc.monitor.web",
         ] {
             assert_eq!(id(text), None, "{text}");
