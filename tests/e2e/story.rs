@@ -29,6 +29,7 @@ fn attack_is_contained(attack: &[&str], syscall: &str) {
     let message = eventually("a message at Discord", PATIENCE, || {
         discord.accepted().into_iter().next()
     });
+    within_a_second("the message at Discord", message.at_ms, &alert);
     assert!(
         message
             .all()
@@ -38,6 +39,7 @@ fn attack_is_contained(attack: &[&str], syscall: &str) {
     let message = eventually("a message at Telegram", PATIENCE, || {
         telegram.accepted().into_iter().next()
     });
+    within_a_second("the message at Telegram", message.at_ms, &alert);
     assert!(
         message
             .all()
@@ -90,6 +92,15 @@ fn attack_is_contained(attack: &[&str], syscall: &str) {
         .json();
     assert_eq!(listed[0]["name"], "openclaw-gateway");
     assert_eq!(listed[0]["docker_state"]["state"], "paused");
+    let steps = listed[0]["steps"].as_array().unwrap();
+    let pause = steps.iter().find(|s| s["what"] == "docker pause").unwrap();
+    within_a_second("Docker's pause", pause["at_ms"].as_u64().unwrap(), &alert);
+}
+
+fn within_a_second(what: &str, at_ms: u64, alert: &serde_json::Value) {
+    let took = at_ms - alert["time_ms"].as_u64().unwrap();
+    println!("{what} came {took} ms after the call");
+    assert!(took < 1000, "{what} came {took} ms after the call");
 }
 
 /// From the system call to the freeze, by the clock of the decision's own step.
