@@ -477,6 +477,40 @@ impl Meta {
         Some(())
     }
 
+    /// Rows that have a term, of any field, that is wanted.
+    pub(crate) fn search_terms(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<RowSet> {
+        let mut found = RowSet::empty(self.rows());
+        for (_, sections) in &self.fields {
+            self.walk(sections, |term, postings| {
+                if wanted(term) {
+                    add_postings(postings, &mut found)
+                } else {
+                    Some(())
+                }
+            })?;
+        }
+        Some(found)
+    }
+
+    /// Each term of a field, in order, with its rows.
+    pub(crate) fn each_term(
+        &self,
+        field: Field,
+        mut visit: impl FnMut(&[u8], RowSet),
+    ) -> Option<()> {
+        for (number, sections) in &self.fields {
+            if *number == field as u8 {
+                self.walk(sections, |term, postings| {
+                    let mut rows = RowSet::empty(self.rows());
+                    add_postings(postings, &mut rows)?;
+                    visit(term, rows);
+                    Some(())
+                })?;
+            }
+        }
+        Some(())
+    }
+
     fn walk(
         &self,
         sections: &[std::ops::Range<usize>; 4],

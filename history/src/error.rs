@@ -17,6 +17,12 @@ pub enum StoreError {
         /// Holder, as /proc/locks names it; `None` when it is in another pid namespace or gone by now.
         pid: Option<u32>,
     },
+    /// There is none.
+    #[error("there is no history in {}; start the monitor, or name another folder", dir.display())]
+    Missing {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Written by a newer version.
     #[error("the history in {} has format {found}, this program knows formats up to {known}; use the program that wrote it, or name another folder", dir.display())]
     Version {

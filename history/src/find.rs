@@ -9,6 +9,8 @@ use crate::entry::{Field, Kind};
 use crate::error::{Result, StoreError};
 use crate::hot::Change;
 use crate::live::Seen;
+use crate::rowset::RowSet;
+use crate::search::Search;
 use crate::{index, keys, terms, value};
 
 /// Reads the meta of a block. `None` when it is not there.
@@ -55,6 +57,33 @@ pub(crate) fn changes(tree: &Tree, lane: usize, number: u64) -> Result<Changes> 
         }
     }
     Ok(changes)
+}
+
+/// Rows of a block that have an amendment, with it.
+pub(crate) fn changed_rows<'a>(
+    meta: &'a Meta,
+    changes: &'a Changes,
+) -> impl Iterator<Item = (usize, &'a Change)> {
+    (0..meta.rows()).filter_map(|row| {
+        let key = (meta.kinds[row] as u8, meta.id(row).to_vec());
+        Some((row, changes.get(&key)?))
+    })
+}
+
+/// Rows of a block that have what is searched for in a term, or in their id. `None` when the directory cannot be read.
+pub(crate) fn rows_with(meta: &Meta, changes: Option<&Changes>, search: &Search) -> Option<RowSet> {
+    let mut found = meta.search_terms(|term| search.is_in(term))?;
+    for row in 0..meta.rows() {
+        if search.is_in(meta.id(row)) {
+            found.insert(row);
+        }
+    }
+    for (row, change) in changes.into_iter().flat_map(|c| changed_rows(meta, c)) {
+        if change.terms.iter().any(|(_, term)| search.is_in(term)) {
+            found.insert(row);
+        }
+    }
+    Some(found)
 }
 
 /// Reads the amendment of one row.

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Put(Changes, Promise),
     Flush(Promise),
     Enforce(u64, Promise<Retention>),
+    /// Remove what is older than this; findings too?
+    Prune(u64, bool, Promise<Retention>),
     Snapshot(PathBuf, Promise),
     /// End; seal what is open if so wished.
     Close(bool),

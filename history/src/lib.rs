@@ -15,6 +15,7 @@
 //! `writer.rs` the order of things, `scan.rs` how a query is answered, `verify.rs` what is proven.
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod area;
 mod block;
 mod entry;
@@ -26,6 +27,7 @@ mod intake;
 mod keys;
 mod lane;
 mod live;
+mod maintain;
 mod manifest;
 mod query;
 mod recent;
@@ -33,11 +35,13 @@ mod recover;
 mod retention;
 mod rowset;
 mod scan;
+mod search;
 mod shared;
 mod snapshot;
 mod stats;
 mod store;
 mod sync;
+mod tally;
 mod terms;
 mod ticket;
 mod value;
@@ -45,14 +49,19 @@ mod verify;
 mod wire;
 mod writer;
 
+pub use anchor::{Anchor, AnchorCheck, AnchorError};
 pub use area::{Area, Queue};
 pub use entry::{Cursor, CursorError, Entry, Field, Kind, Row};
 pub use error::{Dropped, StoreError, Why};
 pub use intake::Amendment;
+pub use maintain::{Compacted, compact, probe, set_aside, was_closed};
+pub use manifest::FORMAT;
 pub use query::{BodyTest, Clause, Pattern, Query, QueryStats, TestOfBytes};
 pub use retention::Retention;
+pub use search::{Search, SearchError};
 pub use shared::Subscription;
 pub use stats::{Head, Stats};
 pub use store::{Options, Store};
+pub use tally::{Counts, Tally, TallyOf};
 pub use ticket::Ticket;
 pub use verify::{Problem, Progress, VerifyReport};

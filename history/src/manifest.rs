@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Result, StoreError};
 
 /// Format that this code writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// Pages up to a quarter of it stay out of sled's separate files.
 const SEGMENT: usize = 16 << 20;
 
@@ -24,6 +24,16 @@ pub(crate) struct Manifest {
 /// sled's folder inside ours.
 pub(crate) fn engine_dir(dir: &Path) -> PathBuf {
     dir.join("sled")
+}
+
+/// The file that is there while the store is open for writing.
+pub(crate) fn running(dir: &Path) -> PathBuf {
+    dir.join("running")
+}
+
+/// Is there a store?
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.join("manifest").exists() || engine_dir(dir).exists()
 }
 
 /// Reads the manifest, or makes folder and manifest when there is nothing yet.

@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use crate::block::{BlockInfo, Meta};
 use crate::entry::{Cursor, Entry, Field, Kind};
-use crate::find::{Candidates, Changes};
+use crate::find::{self, Candidates, Changes};
 use crate::hot::Change;
 use crate::live::Seen;
 use crate::rowset::RowSet;
+use crate::search::Search;
 use crate::terms;
 
 /// What a term is compared with.
@@ -73,7 +74,9 @@ pub struct Query {
     pub after: Option<Cursor>,
     /// Bytes that the body must contain.
     pub text: Option<Vec<u8>>,
-    /// A test that the body must pass.
+    /// Each must be found in the row's body as it is stored, or in one of its terms.
+    pub search: Vec<Search>,
+    /// A test that the body must pass. Slow: it is put to one row after the other.
     pub body: Option<BodyTest>,
     /// Set from elsewhere to end the query; it then reports `cancelled`.
     pub cancel: Option<Arc<AtomicBool>>,
@@ -214,14 +217,7 @@ impl<'a> Filter<'a> {
     pub(crate) fn rows(&self, meta: &Meta, changes: Option<&Changes>) -> Option<RowSet> {
         let mut fit = RowSet::full(meta.rows());
         let changed: Vec<(usize, &Change)> = changes.map_or_else(Vec::new, |changes| {
-            (0..meta.rows())
-                .filter_map(|row| {
-                    Some((
-                        row,
-                        changes.get(&(meta.kinds[row] as u8, meta.id(row).to_vec()))?,
-                    ))
-                })
-                .collect()
+            find::changed_rows(meta, changes).collect()
         });
         for compiled in &self.clauses {
             let mut rows = RowSet::empty(meta.rows());

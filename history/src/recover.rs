@@ -109,8 +109,14 @@ fn recover_lane(
             (super_block * index::BLOCKS).max(state.base)..(super_block + 1) * index::BLOCKS;
         match value::get(tree, &keys::block(keys::SUPER, lane, super_block)) {
             Ok(Some(bytes))
-                if read_super(&bytes, &mut view.blocks, &mut view.index_bytes, super_block)
-                    .is_some() => {}
+                if read_super(
+                    &bytes,
+                    &mut view.blocks,
+                    &mut view.index_bytes,
+                    super_block,
+                    state.base,
+                )
+                .is_some() => {}
             Ok(_) | Err(StoreError::Corrupt { .. }) => {
                 problems.push(format!(
                     "the summary of blocks {numbers:?} of lane {lane} is lost; it was made anew"
@@ -205,6 +211,7 @@ fn read_super(
     into: &mut std::collections::VecDeque<BlockInfo>,
     sizes: &mut BTreeMap<u64, u64>,
     number: u64,
+    base: u64,
 ) -> Option<()> {
     let mut reader = Reader::new(bytes);
     let size = reader.uint()?;
@@ -213,7 +220,8 @@ fn read_super(
         infos.push(BlockInfo::read(&mut reader)?);
     }
     sizes.insert(number, size);
-    into.extend(infos);
+    // Retention may have taken the first of them.
+    into.extend(infos.into_iter().filter(|info| info.number >= base));
     Some(())
 }
 

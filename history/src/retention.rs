@@ -1,7 +1,7 @@
-//! What goes, and when: whole super-blocks, oldest first, each in one batch.
+//! What goes, and when: whole blocks, oldest first, those of one super-block in one batch.
 //!
 //! Activities go by age and for room; alerts, decisions, notices, and activities that raised an alert lie in a lane of their own and go by
-//! their own age, and for room only when no other super-block is left. The chain of the lane then begins at the first block that stays, and
+//! their own age, and for room only when no other block is left. The chain of the lane then begins at the first block that stays, and
 //! the lane's record says with which hash.
 
 use std::path::Path;
@@ -42,30 +42,42 @@ impl Retention {
     }
 }
 
-/// Oldest complete super-block of a lane, with its blocks.
-fn first(view: &LaneView) -> Option<(u64, impl Iterator<Item = &BlockInfo> + Clone)> {
-    let number = view.blocks.front()?.number / index::BLOCKS;
-    let blocks = view
-        .blocks
-        .iter()
-        .take_while(move |b| b.number / index::BLOCKS == number);
-    (number < view.open_number / index::BLOCKS).then_some((number, blocks))
+/// Blocks that go at once when room is needed.
+const STEP: u64 = 16;
+
+/// Newest time of a block. A time that has not come yet says only that a clock was wrong.
+fn newest(info: &BlockInfo, now: u64) -> Option<u64> {
+    [info.max_ms, info.min_ms].into_iter().find(|t| *t <= now)
 }
 
-/// Newest time of these blocks. A time that has not come yet says only that a clock was wrong.
-fn newest<'a>(blocks: impl Iterator<Item = &'a BlockInfo>, now: u64) -> Option<u64> {
-    blocks
-        .filter_map(|b| [b.max_ms, b.min_ms].into_iter().find(|t| *t <= now))
-        .max()
-}
-
-/// Super-block that has to go now.
-pub(crate) fn next(shared: &Shared, now: u64) -> Option<(usize, u64)> {
+/// First block of the lane that stays when everything whose newest row is older than `limit` goes; `None` when nothing does. At most as
+/// far as the end of a super-block: one batch should not grow without bound.
+pub(crate) fn older(shared: &Shared, lane: usize, limit: u64, now: u64) -> Option<u64> {
     if shared.copying.load(Ordering::Acquire) > 0 {
         return None;
     }
-    let options = &shared.options;
     let live = lock(&shared.live);
+    let blocks = &live[lane].blocks;
+    let end = behind_super(blocks.front()?.number);
+    let mut to = None;
+    for info in blocks.iter().take_while(|info| info.number < end) {
+        match newest(info, now) {
+            Some(time) if time < limit => to = Some(info.number + 1),
+            Some(_) => break,
+            // Goes if the one behind it does.
+            None => {}
+        }
+    }
+    to
+}
+
+fn behind_super(number: u64) -> u64 {
+    (number / index::BLOCKS + 1) * index::BLOCKS
+}
+
+/// Lane, and first block that stays, of what has to go now.
+pub(crate) fn next(shared: &Shared, now: u64) -> Option<(usize, u64)> {
+    let options = &shared.options;
     for (lane, age) in [
         (EVENTS, options.max_age),
         (FINDINGS, options.max_age_findings),
@@ -73,40 +85,44 @@ pub(crate) fn next(shared: &Shared, now: u64) -> Option<(usize, u64)> {
         let Some(limit) = age.map(|age| now.saturating_sub(age.as_millis() as u64)) else {
             continue;
         };
-        if let Some((number, blocks)) = first(&live[lane])
-            && newest(blocks, now).is_some_and(|time| time < limit)
-        {
-            return Some((lane, number));
+        if let Some(to) = older(shared, lane, limit, now) {
+            return Some((lane, to));
         }
     }
-    let bytes: u64 = live.iter().map(LaneView::bytes).sum();
+    let bytes: u64 = lock(&shared.live).iter().map(LaneView::bytes).sum();
     let over = options
         .max_bytes
         .is_some_and(|most| bytes as f64 * FILE_FACTOR > most as f64);
-    drop(live);
     if over { oldest(shared) } else { None }
 }
 
-/// Super-block that goes first when room is needed.
+/// What goes first when room is needed: lane, and first block that stays.
 pub(crate) fn oldest(shared: &Shared) -> Option<(usize, u64)> {
     if shared.copying.load(Ordering::Acquire) > 0 {
         return None;
     }
     let live = lock(&shared.live);
-    [EVENTS, FINDINGS]
-        .into_iter()
-        .find_map(|lane| Some((lane, first(&live[lane])?.0)))
+    [EVENTS, FINDINGS].into_iter().find_map(|lane| {
+        let view = &live[lane];
+        let first = view.blocks.front()?.number;
+        Some((
+            lane,
+            (first + STEP)
+                .min(behind_super(first))
+                .min(view.open_number),
+        ))
+    })
 }
 
-/// Takes a super-block out, in one batch.
-pub(crate) fn drop_super(
+/// Takes the blocks before `to` out, in one batch. They are of one super-block.
+pub(crate) fn drop_before(
     shared: &Shared,
     lane: usize,
-    number: u64,
+    to: u64,
     state: &mut LaneState,
 ) -> Result<Retention> {
     let tree = &shared.db;
-    let (from, to) = (state.base, (number + 1) * index::BLOCKS);
+    let from = state.base;
     let mut new = LaneState { base: to, ..*state };
     new.base_previous = if to >= state.open {
         state.head
@@ -127,19 +143,20 @@ pub(crate) fn drop_super(
             &keys::block(what, lane, to),
         )?;
     }
-    let summary = keys::block(keys::SUPER, lane, number);
+    // Super-blocks of which nothing is left.
+    let supers = from / index::BLOCKS..to / index::BLOCKS;
     value::remove_range(
         tree,
         &mut batch,
-        &summary,
-        &keys::block(keys::SUPER, lane, number + 1),
+        &keys::block(keys::SUPER, lane, supers.start),
+        &keys::block(keys::SUPER, lane, supers.end),
     )?;
     for part in 0..index::PARTS {
         value::remove_range(
             tree,
             &mut batch,
-            &keys::index(lane, part, number),
-            &keys::index(lane, part, number + 1),
+            &keys::index(lane, part, supers.start),
+            &keys::index(lane, part, supers.end),
         )?;
     }
     value::put(&mut batch, &keys::lane(keys::LANE, lane), &new.encode())?;
@@ -157,7 +174,10 @@ pub(crate) fn drop_super(
             });
         }
         view.amended = view.amended.split_off(&to);
-        done.bytes += view.index_bytes.remove(&number).unwrap_or(0);
+        view.hashes = view.hashes.split_off(&to);
+        for number in supers {
+            done.bytes += view.index_bytes.remove(&number).unwrap_or(0);
+        }
     }
     tree.apply_batch(batch)
         .map_err(StoreError::engine("removing the oldest"))?;

@@ -69,6 +69,25 @@ impl RowSet {
         self.words.iter().all(|w| *w == 0)
     }
 
+    /// How many rows are in it.
+    pub(crate) fn count(&self) -> usize {
+        self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// Keeps the rows that are wanted.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(usize) -> bool) {
+        for (place, word) in self.words.iter_mut().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if !wanted(place * 64 + bit) {
+                    *word &= !(1 << bit);
+                }
+            }
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(place, word)| {
             let mut word = *word;

@@ -22,6 +22,7 @@ use crate::intake::lock;
 use crate::live::{self, Live, Seen};
 use crate::query::{Filter, Query, QueryStats};
 use crate::rowset::RowSet;
+use crate::search::Search;
 
 /// Frames held uncompressed.
 const FRAMES: usize = 24;
@@ -43,6 +44,8 @@ struct Run {
     origin: Origin,
     /// Position in the query's direction, and row; the last is next.
     hits: Vec<((u64, u64), usize)>,
+    /// For each thing that is searched for, the rows that have it in a term.
+    in_terms: Vec<RowSet>,
 }
 
 struct Held {
@@ -193,12 +196,16 @@ impl Scan<'_> {
         cancelled
     }
 
-    fn push(&mut self, origin: Origin, mut hits: Vec<((u64, u64), usize)>) {
+    fn push(&mut self, origin: Origin, mut hits: Vec<((u64, u64), usize)>, in_terms: Vec<RowSet>) {
         self.stats.rows_tested += hits.len() as u64;
         hits.sort_unstable_by(|a, b| b.cmp(a));
         if let Some((order, _)) = hits.last() {
             self.heap.push(Reverse((*order, self.runs.len())));
-            self.runs.push(Some(Run { origin, hits }));
+            self.runs.push(Some(Run {
+                origin,
+                hits,
+                in_terms,
+            }));
         }
     }
 
@@ -225,7 +232,25 @@ impl Scan<'_> {
             .filter(|(_, row)| self.filter.fits(&row.entry, change(row)))
             .map(|(place, row)| (self.query.order(row.entry.time_ms, row.seq), place))
             .collect();
-        self.push(Origin::Open { rows, changes }, hits);
+        let in_terms = self
+            .query
+            .search
+            .iter()
+            .map(|search| {
+                let mut found = RowSet::empty(rows.len());
+                for (place, row) in rows.iter().enumerate() {
+                    let more = change(row).map_or(&[][..], |c| &c.terms[..]);
+                    let mut all = row.entry.terms.iter().chain(more);
+                    if all.any(|(_, term)| search.is_in(term))
+                        || search.is_in(row.entry.id.as_bytes())
+                    {
+                        found.insert(place);
+                    }
+                }
+                found
+            })
+            .collect();
+        self.push(Origin::Open { rows, changes }, hits, in_terms);
         Ok(())
     }
 
@@ -274,6 +299,16 @@ impl Scan<'_> {
             })
             .map(|row| (self.query.order(meta.times[row], meta.seqs[row]), row))
             .collect();
+        let mut in_terms = Vec::with_capacity(self.query.search.len());
+        for search in &self.query.search {
+            match find::rows_with(&meta, changes.as_ref(), search) {
+                Some(found) => in_terms.push(found),
+                None => {
+                    self.stats.blocks_damaged += 1;
+                    return Ok(());
+                }
+            }
+        }
         self.push(
             Origin::Sealed {
                 seen: Box::new(seen),
@@ -281,6 +316,7 @@ impl Scan<'_> {
                 changes,
             },
             hits,
+            in_terms,
         );
         Ok(())
     }
@@ -293,6 +329,7 @@ impl Scan<'_> {
         let Some((_, place)) = run.hits.pop() else {
             return Ok(None);
         };
+        let in_terms = std::mem::take(&mut run.in_terms);
         let row = match &run.origin {
             Origin::Open { rows, changes } => rows.get(place).and_then(|placed| {
                 let entry = &placed.entry;
@@ -321,12 +358,24 @@ impl Scan<'_> {
                 *slot = Some(run);
             }
         }
-        Ok(row.filter(|row| {
-            self.query
-                .body
-                .as_ref()
-                .is_none_or(|test| (test.0)(&row.body))
-        }))
+        let done = Ok(row.filter(|row| {
+            let found = |(number, search): (usize, &Search)| {
+                in_terms
+                    .get(number)
+                    .is_some_and(|rows| rows.contains(place))
+                    || search.is_in(&row.body)
+            };
+            self.query.search.iter().enumerate().all(found)
+                && self
+                    .query
+                    .body
+                    .as_ref()
+                    .is_none_or(|test| (test.0)(&row.body))
+        }));
+        if let Some(Some(run)) = self.runs.get_mut(number) {
+            run.in_terms = in_terms;
+        }
+        done
     }
 
     fn sealed_row(

@@ -154,7 +154,9 @@ impl Shared {
             Command::Put(_, promise) | Command::Flush(promise) | Command::Snapshot(_, promise) => {
                 promise.keep(Err(error.clone()))
             }
-            Command::Enforce(_, promise) => promise.keep(Err(error.clone())),
+            Command::Enforce(_, promise) | Command::Prune(_, _, promise) => {
+                promise.keep(Err(error.clone()))
+            }
             Command::Close(_) => {}
         }
     }

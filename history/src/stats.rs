@@ -1,6 +1,7 @@
 //! How large, how old, how healthy.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +21,7 @@ pub struct Stats {
     pub blocks: u64,
     /// Entries of open blocks.
     pub open_entries: u64,
-    /// Bytes of the files.
+    /// Bytes that the files take on the disk.
     pub bytes_on_disk: u64,
     /// Bytes of sealed blocks and their indexes in the tree.
     pub value_bytes: u64,
@@ -83,7 +84,8 @@ pub(crate) fn head(shared: &Shared, lane: usize, key: &[u8]) -> Result<Head> {
     })
 }
 
-fn folder_bytes(dir: &Path) -> u64 {
+/// Bytes of all files below a folder.
+pub(crate) fn folder_bytes(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else {
         return 0;
     };
@@ -91,7 +93,8 @@ fn folder_bytes(dir: &Path) -> u64 {
         .flatten()
         .map(|entry| match entry.metadata() {
             Ok(meta) if meta.is_dir() => folder_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
+            // What it takes on the disk: sled makes its file longer before it writes.
+            Ok(meta) => meta.blocks() * 512,
             Err(_) => 0,
         })
         .sum()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::anchor::{self, Anchor, AnchorCheck};
 use crate::area::{self, Area, Queue};
 use crate::entry::{Entry, Kind, Row};
 use crate::error::{Dropped, Result, StoreError, Why};
@@ -15,6 +16,7 @@ use crate::query::{Query, QueryStats};
 use crate::retention::Retention;
 use crate::shared::{Counts, Shared, Subscribers, Subscription};
 use crate::stats::{self, Head, Stats};
+use crate::tally::{self, Tally, TallyOf};
 use crate::ticket::{Ticket, ticket};
 use crate::verify::{self, Progress, VerifyReport};
 use crate::writer::Writer;
@@ -193,6 +195,20 @@ impl Store {
                 threads: Mutex::new(threads),
             }),
         })
+    }
+
+    /// As [`Store::open`], but makes nothing: for commands that read what a daemon wrote. With [`Options::read_only`] nothing is changed
+    /// either. The lock is taken all the same, and [`StoreError::Locked`] names who has it.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when there is no store, and as [`Store::open`].
+    pub fn open_existing(dir: &Path, options: Options) -> Result<Self> {
+        if !manifest::exists(dir) {
+            return Err(StoreError::Missing {
+                dir: dir.to_owned(),
+            });
+        }
+        Self::open(dir, options)
     }
 
     fn shared(&self) -> &Shared {
@@ -416,6 +432,61 @@ impl Store {
         }))
     }
 
+    /// The rows before and behind an entry, in order of time and with the query's kinds and clauses: up to `before` and `after` of them.
+    /// The entry itself is in neither.
+    ///
+    /// # Errors
+    /// As [`Store::query`].
+    pub fn neighbours(
+        &self,
+        row: &Row,
+        query: &Query,
+        before: usize,
+        after: usize,
+    ) -> Result<(Vec<Row>, Vec<Row>)> {
+        let side = |reverse: bool, limit: usize| {
+            self.rows(&Query {
+                reverse,
+                limit: Some(limit),
+                after: Some(row.cursor()),
+                ..query.clone()
+            })
+        };
+        let mut earlier = side(true, before)?;
+        earlier.reverse();
+        Ok((earlier, side(false, after)?))
+    }
+
+    /// Counts the rows of the query's time, kinds and clauses, and their terms: for statistics and timelines. No body is read, so its
+    /// text and tests of bodies are not regarded, nor limit and cursor.
+    ///
+    /// # Errors
+    /// Only when the engine fails; a damaged block is counted and passed over.
+    pub fn tally(
+        &self,
+        query: &Query,
+        of: &TallyOf,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Tally> {
+        tally::run(self.shared(), query, of, progress)
+    }
+
+    /// Where the chains end now, to be kept where this host cannot change it.
+    ///
+    /// # Errors
+    /// When the record of a lane cannot be read.
+    pub fn anchor(&self) -> Result<Anchor> {
+        Ok(anchor::make(self.heads()?))
+    }
+
+    /// Does what is stored fit an anchor that was made earlier? [`Store::verify`] proves what lies before and between.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn check_anchor(&self, anchor: &Anchor) -> Result<AnchorCheck> {
+        anchor::check(self.shared(), anchor, &self.heads()?)
+    }
+
     /// Follows what is taken in from now on. A subscriber that is `capacity` rows behind loses rows and is told how many.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.shared().subscribers.add(capacity)
@@ -470,6 +541,19 @@ impl Store {
         self.shared()
             .intake
             .command(Command::Enforce(now_ms, promise))?;
+        ticket.wait()
+    }
+
+    /// Removes blocks whose newest row is older than `before_ms`, milliseconds since the epoch: activities, and with `findings` also alerts
+    /// and what belongs to them. What is not in a sealed block yet stays.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub fn prune(&self, before_ms: u64, findings: bool) -> Result<Retention> {
+        let (promise, ticket) = ticket();
+        self.shared()
+            .intake
+            .command(Command::Prune(before_ms, findings, promise))?;
         ticket.wait()
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Result, StoreError, Why};
 use crate::hot::{self, Change};
 use crate::intake::{Command, lock};
 use crate::lane::LaneState;
-use crate::live::{LANES, LaneView};
+use crate::live::{EVENTS, LANES, LaneView};
 use crate::recent::Recent;
 use crate::recover::Recovered;
 use crate::shared::{Shared, now_ms};
@@ -165,6 +165,10 @@ impl Writer {
                         self.commit()?;
                         promise.keep(Ok(self.enforce(now)?));
                     }
+                    Command::Prune(before, findings, promise) => {
+                        self.commit()?;
+                        promise.keep(Ok(self.prune(before, findings)?));
+                    }
                     Command::Snapshot(dir, promise) => {
                         self.commit()?;
                         // A copy that fails is the caller's trouble, not the store's.
@@ -253,12 +257,30 @@ impl Writer {
 
     fn enforce(&mut self, now: u64) -> Result<retention::Retention> {
         let mut done = retention::Retention::default();
-        while let Some((lane, super_block)) = retention::next(&self.shared, now) {
-            let state = &mut self.lanes[lane].state;
-            let dropped = retention::drop_super(&self.shared, lane, super_block, state)?;
-            self.lanes[lane].older = (0, 0);
-            done.add(dropped);
+        while let Some((lane, to)) = retention::next(&self.shared, now) {
+            done.add(self.drop_before(lane, to)?);
         }
+        self.dropped(done)
+    }
+
+    fn prune(&mut self, before: u64, findings: bool) -> Result<retention::Retention> {
+        let mut done = retention::Retention::default();
+        for lane in 0..if findings { LANES } else { EVENTS + 1 } {
+            while let Some(to) = retention::older(&self.shared, lane, before, u64::MAX) {
+                done.add(self.drop_before(lane, to)?);
+            }
+        }
+        self.dropped(done)
+    }
+
+    fn drop_before(&mut self, lane: usize, to: u64) -> Result<retention::Retention> {
+        let state = &mut self.lanes[lane].state;
+        let dropped = retention::drop_before(&self.shared, lane, to, state)?;
+        self.lanes[lane].older = (0, 0);
+        Ok(dropped)
+    }
+
+    fn dropped(&mut self, done: retention::Retention) -> Result<retention::Retention> {
         if done.blocks > 0 {
             self.dirty.get_or_insert_with(Instant::now);
             self.commit()?;
@@ -276,22 +298,13 @@ impl Writer {
         if free >= least {
             self.recycle_at = 0;
         }
-        let bytes = || {
-            lock(&self.shared.live)
-                .iter()
-                .map(LaneView::bytes)
-                .sum::<u64>()
-        };
+        let shared = Arc::clone(&self.shared);
+        let bytes = || lock(&shared.live).iter().map(LaneView::bytes).sum::<u64>();
         if free < least
             && bytes() >= self.recycle_at
-            && let Some((lane, super_block)) = retention::oldest(&self.shared)
+            && let Some((lane, to)) = retention::oldest(&self.shared)
         {
-            let dropped = retention::drop_super(
-                &self.shared,
-                lane,
-                super_block,
-                &mut self.lanes[lane].state,
-            )?;
+            let dropped = self.drop_before(lane, to)?;
             tracing::warn!(
                 free,
                 blocks = dropped.blocks,
@@ -299,7 +312,6 @@ impl Writer {
             );
             // Only as much goes as is written: an empty history would not make the disk any less full.
             self.recycle_at = bytes() + dropped.bytes / 2;
-            self.lanes[lane].older = (0, 0);
             self.dirty.get_or_insert_with(Instant::now);
         }
         self.shared
