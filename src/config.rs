@@ -193,6 +193,8 @@ pub struct Quarantine {
     pub cooldown: u64,
     /// Containers that are never frozen: a name (glob) together with the image digest it must have, `name@sha256:…`.
     pub protect: Vec<String>,
+    /// Freeze a quarantined agent again when it is unpaused, started or created anew from outside.
+    pub hold: bool,
 }
 
 impl Default for Quarantine {
@@ -201,6 +203,7 @@ impl Default for Quarantine {
             scope: Scope::Agents,
             cooldown: 0,
             protect: vec![],
+            hold: true,
         }
     }
 }

@@ -14,6 +14,10 @@ use crate::freeze::{FreezeTarget, Frozen, How};
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Step;
 
+mod claim;
+
+pub use claim::{By, Claim, Identity};
+
 /// Area of the ledger.
 pub const AREA: &str = "quarantine";
 
@@ -66,6 +70,15 @@ pub struct Quarantine {
     pub before: Option<Before>,
     /// The restart policy was set to `no` by us.
     pub restart_disabled: bool,
+    /// What tells the agent when it comes back in another container.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Sets two quarantines of the same agent and name apart: digits of the second container's id.
+    #[serde(default)]
+    pub twin: Option<String>,
+    /// The container is gone, and the agent came back in this one, which has a quarantine of its own.
+    #[serde(default)]
+    pub succeeded_by: Option<String>,
     /// A person released it, milliseconds since the epoch.
     pub released_at: Option<u64>,
     /// What was done, in order.
@@ -128,6 +141,9 @@ impl Quarantine {
             docker_state: DockerState::Pending,
             before: None,
             restart_disabled: false,
+            identity: Identity::default(),
+            twin: None,
+            succeeded_by: None,
             released_at: None,
             steps: Vec::new(),
         }
@@ -135,12 +151,27 @@ impl Quarantine {
 
     /// Key in the ledger: `agent/name`, each with `-` when it is not known. Neither can hold a `/` in Docker.
     pub fn key(&self) -> String {
-        key(self.agent.as_deref(), &self.name)
+        let key = key(self.agent.as_deref(), &self.name);
+        match &self.twin {
+            Some(digits) => format!("{key}#{digits}"),
+            None => key,
+        }
+    }
+
+    /// What it takes to know the agent again.
+    pub fn claim(&self) -> Claim {
+        Claim {
+            container_id: self.container_id.clone(),
+            name: self.name.clone(),
+            agent: self.agent.clone(),
+            at_ms: self.at_ms,
+            identity: self.identity.clone(),
+        }
     }
 
     /// Still in force?
     pub fn stands(&self) -> bool {
-        self.released_at.is_none()
+        self.released_at.is_none() && self.succeeded_by.is_none()
     }
 
     /// The command that releases it; always safe to paste into a shell.
@@ -244,12 +275,14 @@ impl Quarantines {
         self.all.values()
     }
 
-    /// The one in force that this container falls under: by id, else by name, else by agent.
-    pub fn of(&self, id: &str, name: Option<&str>, agent: Option<&str>) -> Option<&Quarantine> {
-        let by = |f: &dyn Fn(&Quarantine) -> bool| self.standing().find(|q| f(q));
-        by(&|q| q.container_id == id)
-            .or_else(|| name.and_then(|name| by(&|q| q.name == name)))
-            .or_else(|| agent.and_then(|agent| by(&|q| q.agent.as_deref() == Some(agent))))
+    /// The one in force that this container falls under, and by what: its id first, else see [`Claim::on`].
+    pub fn of(&self, container: &Container) -> Option<(&Quarantine, By)> {
+        let mut all: Vec<_> = self
+            .standing()
+            .filter_map(|q| Some((q, q.claim().on(container)?)))
+            .collect();
+        all.sort_by_key(|(_, by)| *by);
+        all.into_iter().next()
     }
 
     /// By what a person types: name, agent, key, or the first digits (at least four) of the id. One in force is preferred
@@ -299,6 +332,13 @@ impl Quarantines {
     /// [`QuarantineError::Ledger`]: the quarantine is in force and in memory, but not durable; the caller still sends
     /// [`Quarantines::pause_request`].
     pub fn begin(&mut self, mut q: Quarantine) -> Result<ToCourier, QuarantineError> {
+        // The agent in a second container while the first is still there: neither takes the other's place.
+        if let Some(old) = self.all.get(&q.key())
+            && old.container_id != q.container_id
+            && old.stands()
+        {
+            q.twin = Some(q.container_id.chars().take(12).collect());
+        }
         if let Some(old) = self.all.get(&q.key())
             && old.container_id == q.container_id
             && old.stands()
@@ -433,22 +473,45 @@ impl Quarantines {
         self.save(q)
     }
 
-    /// Docker says of a quarantined container something else than "paused" (an unpause or start from outside): the
-    /// quarantine stands, and Docker is to be asked again. Gives the request.
+    /// The container of this quarantine is gone, and its agent came back in another one, which is to be quarantined next.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Ledger`].
+    pub fn succeed(&mut self, key: &str, by: &str, now_ms: u64) -> Result<(), QuarantineError> {
+        let Some(mut q) = self.all.get(key).cloned() else {
+            return Ok(());
+        };
+        q.step("succeeded", true, format!("by container {by}"), now_ms);
+        q.succeeded_by = Some(by.to_owned());
+        self.save(q)
+    }
+
+    /// A quarantined container was unpaused, thawed or started from outside, and was frozen again: the quarantine stands,
+    /// and Docker is to be asked again. Gives the request. `target` is where it was frozen now.
     ///
     /// # Errors
     /// [`QuarantineError::Ledger`].
     pub fn on_disturbed(
         &mut self,
-        container_id: &str,
+        target: FreezeTarget,
+        frozen: Option<&Frozen>,
         what: &str,
         now_ms: u64,
     ) -> Result<Option<ToCourier>, QuarantineError> {
-        let Some(mut q) = self.by_id(container_id) else {
+        let Some(mut q) = self.by_id(&target.container_id) else {
             return Ok(None);
         };
         q.docker_state = DockerState::Pending;
-        q.step("disturbed from outside", false, what, now_ms);
+        q.target = target;
+        if let Some(frozen) = frozen {
+            q.frozen_how = Some(frozen.how);
+        }
+        let detail = if frozen.is_some() {
+            format!("{what} from outside; frozen again")
+        } else {
+            format!("{what} from outside")
+        };
+        q.step("disturbed", frozen.is_some(), detail, now_ms);
         let request = pause_request(&q);
         self.save(q)?;
         Ok(Some(request))

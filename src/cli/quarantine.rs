@@ -57,7 +57,7 @@ pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitC
         QuarantineCommand::List { output, all } => {
             let mut list = all_of(&config, client.as_ref())?;
             if !all {
-                list.retain(|q| q.get("released_at").is_none_or(Value::is_null));
+                list.retain(stands);
             }
             match output {
                 Output::Jsonl => list.iter().try_for_each(|q| writeln!(out, "{q}"))?,
@@ -130,6 +130,13 @@ fn text<'a>(q: &'a Value, name: &str) -> &'a str {
     q.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Neither released nor succeeded by the quarantine of another container?
+fn stands(q: &Value) -> bool {
+    ["released_at", "succeeded_by"]
+        .iter()
+        .all(|field| q.get(field).is_none_or(Value::is_null))
+}
+
 fn find<'a>(list: &'a [Value], what: &str) -> Option<&'a Value> {
     let hit = |q: &&Value| {
         text(q, "name") == what
@@ -138,8 +145,12 @@ fn find<'a>(list: &'a [Value], what: &str) -> Option<&'a Value> {
     };
     list.iter()
         .filter(hit)
-        .find(|q| q.get("released_at").is_none_or(Value::is_null))
+        .find(|q| stands(q))
         .or_else(|| list.iter().find(hit))
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 fn docker(q: &Value) -> String {
@@ -168,10 +179,13 @@ fn table(list: &[Value]) -> anyhow::Result<()> {
                 &now,
             )),
             output::cell(q.get("alert").and_then(Value::as_str).unwrap_or("by hand")),
-            output::cell(&released.map_or_else(
-                || docker(q),
-                |at| format!("released {}", times::short(at, &now)),
-            )),
+            output::cell(
+                &match (released, q.get("succeeded_by").and_then(Value::as_str)) {
+                    (Some(at), _) => format!("released {}", times::short(at, &now)),
+                    (None, Some(id)) => format!("gone, now {}", short(id)),
+                    (None, None) => docker(q),
+                },
+            ),
             output::cell(text(q, "reason")),
         ]);
     }
@@ -237,9 +251,19 @@ fn describe(q: &Value) -> String {
             ),
         );
     }
-    match ms("released_at") {
-        Some(at) => line("released", &times::rfc3339(at)),
-        None => line(
+    match (
+        ms("released_at"),
+        q.get("succeeded_by").and_then(Value::as_str),
+    ) {
+        (Some(at), _) => line("released", &times::rfc3339(at)),
+        (None, Some(id)) => line(
+            "gone",
+            &format!(
+                "the agent came back in container {}, which is quarantined",
+                short(id)
+            ),
+        ),
+        (None, None) => line(
             "release",
             &format!(
                 "syscall-monitor quarantine release {}",

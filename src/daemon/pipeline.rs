@@ -3,7 +3,7 @@
 //! One task a stage, bounded channels between them. A stage that is slower than the one before makes that one wait, up to
 //! the reader, which waits 100 ms and then drops and counts: the kernel and its programs never wait for us longer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -17,6 +17,7 @@ use collector::proc_events::ProcEvent;
 use collector::{Event, EventId, RecordType};
 use detector::alert::AlertContainer;
 use detector::{Alert, Detected, Detector, Response};
+use enricher::activity::Phase;
 use enricher::docker::DockerUpdate;
 use enricher::{Activity, Container, Enricher, Notice, Runtime};
 use history::Store;
@@ -25,6 +26,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::keeper;
+use super::respond::hold::What;
 use super::respond::{Case, Inbox};
 use super::state::{DockerState, Shared, lock, read, write};
 use crate::config::Chosen;
@@ -229,6 +231,12 @@ fn on_docker(enricher: &mut Enricher, update: DockerUpdate, shared: &Shared, tel
                     .send(Command::Named(Box::new(named.as_ref().clone())));
             }
         }
+        DockerUpdate::Unpaused { id } => {
+            let _ = tell.responder.send(Inbox::Disturbed {
+                id,
+                what: What::Unpaused,
+            });
+        }
         DockerUpdate::Stopped { id } | DockerUpdate::Removed { id } => {
             enricher.container_stopped(&id)
         }
@@ -274,6 +282,9 @@ fn is_nameless(alert: &Alert) -> bool {
         .is_some_and(|c| c.image.is_none() && c.id.starts_with(&c.name))
 }
 
+/// The clock of an event is a tick behind at most; what a container did so long after it was frozen, it did not do frozen.
+const SETTLED_MS: u64 = 20;
+
 /// So long after an alert its process's children can be part of the same deed, milliseconds.
 const SAME_DEED_MS: u64 = 10_000;
 
@@ -296,6 +307,8 @@ pub struct Judge {
     pub shared: Arc<Shared>,
     /// Alerts that matched again in this turn, and how often they did in all.
     pub repeats: BTreeMap<u64, u64>,
+    /// Containers that were told to run although they are quarantined, and when.
+    pub disturbed: HashMap<String, Instant>,
     /// New alerts of the last seconds, bounded.
     pub recent: VecDeque<Recent>,
     /// Matches in containers of which only the id is known yet: whether it is an agent is decided when the engine answers.
@@ -331,6 +344,7 @@ impl Judge {
                 match step {
                     Step::Amendment { id, kind, body } => late.push((id, kind, body)),
                     Step::Activity(mut activity) => {
+                        self.look_for_escape(&activity);
                         found.clear();
                         if self.watched(&activity) {
                             self.detector.evaluate(&activity, &mut found);
@@ -451,8 +465,52 @@ impl Judge {
         self.nameless.push_back(alert.clone());
     }
 
+    /// A quarantined container acts, or its agent acts in another one: it was unpaused, started or created anew.
+    fn look_for_escape(&mut self, activity: &Activity) {
+        let Some(container) = &activity.container else {
+            return;
+        };
+        if !matches!(activity.phase, Phase::Running | Phase::Exec) {
+            return;
+        }
+        let marked = read(&self.shared.quarantined).get(&container.id).copied();
+        let escaped = match marked {
+            // What it did before it was frozen may come later.
+            Some(at) => activity.event.id.millis > at + SETTLED_MS,
+            None => self.is_claimed(container),
+        };
+        if escaped {
+            self.tell_disturbed(&container.id, What::Runs);
+        }
+    }
+
+    /// Does an agent that is quarantined come back in this container?
+    fn is_claimed(&self, container: &Container) -> bool {
+        read(&self.shared.standing)
+            .iter()
+            .any(|q| q.on(container).is_some())
+    }
+
+    /// The responder looks whether it is so; it is told of a busy container five times a second.
+    fn tell_disturbed(&mut self, id: &str, what: What) {
+        let now = Instant::now();
+        self.disturbed
+            .retain(|_, since| now.duration_since(*since) < Duration::from_millis(200));
+        if self.disturbed.contains_key(id) {
+            return;
+        }
+        self.disturbed.insert(id.to_owned(), now);
+        let _ = self.responder.send(Inbox::Disturbed {
+            id: id.to_owned(),
+            what,
+        });
+    }
+
     /// The engine answered: what waited for the name of this container is decided now, with all that is known.
     fn on_named(&mut self, container: &Container) {
+        if read(&self.shared.runtimes).contains_key(&container.id) && self.is_claimed(container) {
+            self.tell_disturbed(&container.id, What::Runs);
+        }
         let (mine, others) = std::mem::take(&mut self.nameless)
             .into_iter()
             .partition::<VecDeque<_>, _>(|a| {

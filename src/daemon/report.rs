@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use super::state::{ChannelState, ContainerState, HistoryState, Report, Shared, lock, read};
 use super::{Options, kernel};
 use crate::times::rfc3339;
+use actions::quarantine::Claim;
 use history::Store;
 
 /// What `status` shows.
 pub fn report(options: &Options, shared: &Shared, store: &Store) -> Report {
     let first_enabled = kernel::first_enabled_ms(&options.config);
-    let standing = lock(&shared.standing).clone();
+    let standing = read(&shared.standing).clone();
     let containers = containers(options, shared, first_enabled, &standing);
     let mut reasons: Vec<String> = lock(&shared.reasons).values().cloned().collect();
     for c in containers
@@ -69,7 +70,7 @@ pub fn report(options: &Options, shared: &Shared, store: &Store) -> Report {
             .then(|| bytes as f64 / uptime.as_secs_f64() * 86_400.0 / 1e6),
         events: shared.counts.events.load(Ordering::Relaxed),
         alerts: shared.counts.alerts.load(Ordering::Relaxed),
-        quarantined: standing.into_iter().map(|(_, name)| name).collect(),
+        quarantined: standing.into_iter().map(|q| q.name).collect(),
         history: Some(HistoryState {
             dir: options.config.history_dir().display().to_string(),
             entries: stats.entries.iter().sum(),
@@ -84,7 +85,7 @@ fn containers(
     options: &Options,
     shared: &Shared,
     first_enabled: Option<u64>,
-    standing: &[(String, String)],
+    standing: &[Claim],
 ) -> Vec<ContainerState> {
     let shared_mode = lock(&shared.mode).as_deref() == Some("shared");
     let known = read(&shared.containers).clone();
@@ -110,7 +111,7 @@ fn containers(
                 image: c.image.clone(),
                 profile: c.profile.filter(|p| options.chosen.profiles.contains(p)).map(|p| p.name().to_owned()),
                 agent: c.agent.clone().filter(|_| c.profile.is_some()),
-                quarantined: standing.iter().any(|(id, _)| *id == c.id),
+                quarantined: standing.iter().any(|q| q.container_id == c.id),
                 older_than_audit: older,
                 blind,
             }

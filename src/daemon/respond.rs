@@ -3,6 +3,7 @@
 //! It waits for the store (every step is durable before the next one), never for Docker or a service: those are the courier's,
 //! and their answers come in as messages. A container is frozen before the responder hears of it.
 
+pub mod hold;
 mod orders;
 mod upkeep;
 
@@ -17,7 +18,7 @@ use actions::freeze::{self, FreezeTarget, Frozen, How, handover};
 use actions::notify::Outcome;
 use actions::outbox::Outbox;
 use actions::policy::{Decision, Step};
-use actions::quarantine::{Quarantine, Quarantines};
+use actions::quarantine::{Identity, Quarantine, Quarantines};
 use actions::seclog::SecurityLog;
 use actions::trust::Trust;
 use actions::{Ledger, Message};
@@ -29,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::link::Link;
 use super::pipeline::Command;
-use super::state::{ChannelState, Losses, Shared, lock, write};
+use super::state::{ChannelState, Losses, Shared, lock, read, write};
 use crate::entries;
 use crate::times::now_ms;
 
@@ -74,6 +75,11 @@ pub enum Inbox {
     Gone {
         id: String,
     },
+    /// A quarantined container, or one that its agent came back in, runs.
+    Disturbed {
+        id: String,
+        what: hold::What,
+    },
     /// Somebody tampers with the sensor, or something was lost.
     Integrity {
         what: &'static str,
@@ -108,6 +114,7 @@ struct State {
     told: HashMap<&'static str, Instant>,
     repeats: BTreeMap<u64, u64>,
     notices: u64,
+    watch: hold::Watch,
 }
 
 /// What the responder works with.
@@ -124,6 +131,8 @@ pub struct Parts {
     /// `None` when it cannot be opened; `status` says so.
     pub log: Option<SecurityLog>,
     pub dry_run: bool,
+    /// Freeze again what is unpaused, started or created anew from outside.
+    pub hold: bool,
     pub host: String,
     pub restart: tokio::sync::watch::Sender<Option<String>>,
 }
@@ -192,6 +201,7 @@ impl Responder {
             Inbox::Gone { id } => {
                 self.state.held.remove(&id);
             }
+            Inbox::Disturbed { id, what } => self.on_disturbed(&id, what),
             Inbox::Integrity {
                 what,
                 details,
@@ -290,7 +300,10 @@ impl Responder {
     }
 
     /// Durable first, then handed over, then Docker.
-    fn begin_quarantine(&mut self, quarantine: Quarantine, frozen: Option<&Frozen>) {
+    fn begin_quarantine(&mut self, mut quarantine: Quarantine, frozen: Option<&Frozen>) {
+        if let Some(container) = self.container(&quarantine.container_id) {
+            quarantine.identity = Identity::of(&container);
+        }
         let target = quarantine.target.clone();
         write(&self.parts.shared.quarantined)
             .entry(quarantine.container_id.clone())
@@ -308,25 +321,43 @@ impl Responder {
     /// Asks again for everything that Docker has not done. Where Docker pauses by the very file that holds the container,
     /// it is handed over anew first.
     fn ask_unfinished(&mut self) {
-        let targets: Vec<FreezeTarget> = self
+        let waiting: Vec<Quarantine> = self
             .parts
             .quarantines
             .standing()
-            .filter(|q| {
-                q.frozen_how.is_some_and(How::needs_handover)
-                    && q.docker_state != actions::quarantine::DockerState::Paused
-            })
-            .map(|q| q.target.clone())
+            .filter(|q| q.docker_state != actions::quarantine::DockerState::Paused)
+            .cloned()
             .collect();
-        for target in targets {
-            match freeze::freeze(&target) {
-                Ok(frozen) => self.hold(&target, &frozen),
-                Err(e) if e.is_gone() => {}
-                Err(e) => tracing::error!("{e}"),
-            }
+        for q in &waiting {
+            self.hand_over(q);
         }
         for request in self.parts.quarantines.unfinished() {
             self.parts.link.ask(request);
+        }
+    }
+
+    fn hand_over(&mut self, q: &Quarantine) {
+        if !q.frozen_how.is_some_and(How::needs_handover) {
+            return;
+        }
+        match freeze::freeze(&q.target) {
+            Ok(frozen) => self.hold(&q.target, &frozen),
+            Err(e) if e.is_gone() => {}
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    /// Asks Docker once more to pause a quarantined container.
+    fn ask_pause(&mut self, id: &str) {
+        let found = self
+            .parts
+            .quarantines
+            .standing()
+            .find(|q| q.container_id == id)
+            .cloned();
+        if let Some(q) = found {
+            self.hand_over(&q);
+            self.parts.link.ask(Quarantines::pause_request(&q));
         }
     }
 
@@ -441,6 +472,7 @@ impl Responder {
             {
                 write(&self.parts.shared.released).insert(q.name.clone(), (rule.clone(), now));
             }
+            self.state.watch.forget(key);
             let _ = self.parts.commands.send(Command::Forget(id.to_owned()));
         }
         self.notice("release", json!({"container_id": id, "key": key, "said": report.said, "complete": report.complete}));
@@ -503,6 +535,14 @@ impl Responder {
         }
     }
 
+    /// What is known of a container.
+    fn container(&self, id: &str) -> Option<Arc<enricher::Container>> {
+        read(&self.parts.shared.containers)
+            .iter()
+            .find(|c| c.id == id)
+            .cloned()
+    }
+
     fn notice(&mut self, what: &str, details: Value) {
         self.state.notices += 1;
         let id = format!("N-{}-{}", now_ms(), self.state.notices);
@@ -527,11 +567,11 @@ impl Responder {
 
     /// What `status` shows of this thread.
     fn publish(&self) {
-        *lock(&self.parts.shared.standing) = self
+        *write(&self.parts.shared.standing) = self
             .parts
             .quarantines
             .standing()
-            .map(|q| (q.container_id.clone(), q.name.clone()))
+            .map(Quarantine::claim)
             .collect();
         let mut channels = lock(&self.parts.shared.channels);
         for c in self.parts.outbox.status() {

@@ -1,6 +1,6 @@
 //! The sensor process: puts the rooms together and runs them until it is told to stop.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,6 +125,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         responder: responder_inbox.clone(),
         shared: shared.clone(),
         repeats: BTreeMap::new(),
+        disturbed: HashMap::new(),
         recent: VecDeque::new(),
         nameless: VecDeque::new(),
     };
@@ -545,6 +546,7 @@ fn new_responder(
         trust,
         log,
         dry_run: options.dry_run,
+        hold: options.config.quarantine.hold,
         host: host_name(),
         restart,
     }))

@@ -177,8 +177,8 @@ pub struct Shared {
     pub released: RwLock<HashMap<String, (String, u64)>>,
     /// Who else gets the records.
     pub others: Mutex<Vec<Other>>,
-    /// Quarantines in force: id and name.
-    pub standing: Mutex<Vec<(String, String)>>,
+    /// Quarantines in force, and how their agents are known again.
+    pub standing: RwLock<Vec<actions::quarantine::Claim>>,
 }
 
 impl Shared {
@@ -198,7 +198,7 @@ impl Shared {
             quarantined: RwLock::default(),
             released: RwLock::default(),
             others: Mutex::default(),
-            standing: Mutex::default(),
+            standing: RwLock::default(),
         }
     }
 

@@ -10,6 +10,7 @@
 mod crash;
 mod delivery;
 mod gateway;
+mod hold;
 mod modes;
 mod privileges;
 mod quiet;

@@ -78,7 +78,7 @@ fn what_docker_said_is_durable_before_it_is_changed() {
     assert!(all.unfinished().is_empty());
     // Asked again after a disturbance, Docker shows our own "no"; the first answer counts.
     let request = all
-        .on_disturbed("c1", "unpaused from outside", 4000)
+        .on_disturbed(new("c1").target, None, "unpaused", 4000)
         .unwrap();
     assert!(matches!(request, Some(ToCourier::Pause { .. })));
     let again = Ok(Paused {
@@ -136,13 +136,58 @@ fn it_belongs_to_the_agent_not_to_the_id() {
     let memory = Memory::default();
     let mut all = open(&memory);
     all.begin(new("c1")).unwrap();
-    assert!(all.of("c1", None, None).is_some());
-    assert!(all.of("another", Some("openclaw-gateway"), None).is_some());
-    assert!(
-        all.of("another", Some("renamed"), Some("openclaw-gateway"))
-            .is_some()
+    let by = |all: &Quarantines, id: &str, name: &str, agent: &str| {
+        let container = Container {
+            name: Some(name.into()),
+            agent: Some(agent.into()),
+            ..Container::from_id(id)
+        };
+        all.of(&container).map(|(_, by)| by)
+    };
+    assert_eq!(by(&all, "c1", "renamed", "renamed"), Some(By::Id));
+    assert_eq!(by(&all, "c2", "openclaw-gateway", "x"), Some(By::Name));
+    assert_eq!(by(&all, "c2", "x", "openclaw-gateway"), Some(By::Agent));
+    assert_eq!(by(&all, "c2", "other", "other"), None);
+}
+
+#[test]
+fn a_container_created_anew_takes_the_place_of_the_one_that_is_gone() {
+    let memory = Memory::default();
+    let mut all = open(&memory);
+    all.begin(new("c1")).unwrap();
+    let key = all.find("openclaw-gateway").unwrap().key();
+    all.succeed(&key, "c2", 10).unwrap();
+    all.begin(new("c2")).unwrap();
+    let all = open(&memory);
+    let standing: Vec<_> = all
+        .standing()
+        .map(|q| (q.key(), q.container_id.as_str()))
+        .collect();
+    assert_eq!(standing, [(key, "c2")]);
+    // Nobody released it: a cool-down has nothing to count from.
+    assert_eq!(
+        all.last_release("openclaw-gateway", Some("openclaw-gateway")),
+        None
     );
-    assert!(all.of("another", Some("other"), Some("other")).is_none());
+}
+
+#[test]
+fn the_agent_in_a_second_container_has_a_record_of_its_own() {
+    let memory = Memory::default();
+    let mut all = open(&memory);
+    all.begin(new("c1")).unwrap();
+    all.begin(new("c2")).unwrap();
+    let mut all = open(&memory);
+    let mut keys: Vec<_> = all.standing().map(Quarantine::key).collect();
+    keys.sort();
+    assert_eq!(keys.len(), 2);
+    assert!(
+        keys[1].starts_with(&keys[0]) && keys[1].contains("#c2"),
+        "{keys:?}"
+    );
+    // Frozen again it stays one record.
+    all.begin(new("c2")).unwrap();
+    assert_eq!(all.standing().count(), 2);
 }
 
 #[test]
@@ -211,7 +256,7 @@ fn a_full_store_does_not_undo_the_quarantine() {
     let mut all = open(&memory);
     memory.fail(true);
     assert!(all.begin(new("c1")).is_err());
-    assert!(all.of("c1", None, None).is_some());
+    assert!(all.of(&Container::from_id("c1")).is_some());
 }
 
 #[test]

@@ -62,6 +62,11 @@ pub enum DockerUpdate {
     },
     /// A container as it is now.
     Container(Container),
+    /// Somebody unpaused it.
+    Unpaused {
+        /// Full id.
+        id: String,
+    },
     /// Its first process ended.
     Stopped {
         /// Full id.
@@ -274,6 +279,7 @@ impl News {
                 }
                 Some(DockerUpdate::Stopped { id })
             }
+            "unpause" => Some(DockerUpdate::Unpaused { id }),
             "destroy" | "remove" => {
                 self.latest.remove(&id);
                 Some(DockerUpdate::Removed { id })

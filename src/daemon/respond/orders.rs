@@ -85,7 +85,12 @@ impl Responder {
             },
         };
         let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
-        if let Some(q) = self.parts.quarantines.of(&container.id, None, None) {
+        if let Some(q) = self
+            .parts
+            .quarantines
+            .standing()
+            .find(|q| q.container_id == container.id)
+        {
             return Ok(
                 json!({"said": [format!("{} is quarantined already, since {}", container.display_name(), crate::times::rfc3339(q.at_ms))]}),
             );

@@ -54,6 +54,7 @@ impl Responder {
     /// Once a second: losses, repeats.
     pub(super) fn look(&mut self) {
         self.write_repeats();
+        self.look_at_quarantines();
         if self
             .state
             .last_trust_tick
