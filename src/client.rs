@@ -6,8 +6,49 @@ use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// One line of an answer.
+#[derive(Debug)]
+pub enum Line<T> {
+    Row(T),
+    /// So much of so much is done.
+    Progress(u64, u64),
+    /// The answer to a question that has one.
+    Result(Value),
+    /// So many rows of the live stream were passed over: we were too slow.
+    Lost(u64),
+}
+
+fn read_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<Line<T>> {
+    const BROKEN: &str = "the daemon's answer broke off";
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum About {
+        Error(String),
+        Progress(u64, u64),
+        Result(Value),
+        Lost(u64),
+    }
+    // Rows are by far the most, and begin otherwise.
+    let about = [
+        &b"{\"error\""[..],
+        b"{\"progress\"",
+        b"{\"result\"",
+        b"{\"lost\"",
+    ];
+    if !about.iter().any(|start| line.starts_with(start)) {
+        return Ok(Line::Row(serde_json::from_slice(line).context(BROKEN)?));
+    }
+    Ok(match serde_json::from_slice(line).context(BROKEN)? {
+        About::Error(text) => bail!("{text}"),
+        About::Progress(done, total) => Line::Progress(done, total),
+        About::Result(value) => Line::Result(value),
+        About::Lost(count) => Line::Lost(count),
+    })
+}
 
 /// A daemon that answers.
 pub struct Client {
@@ -74,23 +115,46 @@ impl Client {
         &self,
         path: &str,
         body: &Value,
-        each: &mut dyn FnMut(T) -> anyhow::Result<bool>,
+        each: &mut dyn FnMut(Line<T>) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let mut rest = Vec::new();
-        self.call("POST", path, Some(body), &mut |chunk| {
-            rest.extend_from_slice(chunk);
-            while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                let value: Value =
-                    serde_json::from_slice(&line).context("the daemon's answer broke off")?;
-                if let Some(error) = value.get("error").and_then(Value::as_str) {
-                    bail!("{error}");
-                }
-                if !each(serde_json::from_value(value)?)? {
+        self.chunks(path, body, &mut |lines| {
+            for line in lines {
+                if !each(line)? {
                     return Ok(false);
                 }
             }
             Ok(true)
+        })
+    }
+
+    /// As [`Client::lines`], with the lines that came together handed over together.
+    pub fn chunks<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        each: &mut dyn FnMut(Vec<Line<T>>) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let mut rest = Vec::new();
+        self.call("POST", path, Some(body), &mut |chunk| {
+            rest.extend_from_slice(chunk);
+            let (mut from, mut lines) = (0, Vec::new());
+            while let Some(end) = rest[from..].iter().position(|b| *b == b'\n') {
+                let line = read_line(&rest[from..from + end]);
+                from += end + 1;
+                match line {
+                    Ok(line) => lines.push(line),
+                    Err(error) => {
+                        // What came before it counts.
+                        each(std::mem::take(&mut lines))?;
+                        return Err(error);
+                    }
+                }
+            }
+            rest.drain(..from);
+            if lines.is_empty() {
+                return Ok(true);
+            }
+            each(lines)
         })
     }
 
@@ -141,5 +205,27 @@ impl Client {
             driver.abort();
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_tell_rows_progress_results_and_errors_apart() {
+        let read = |text: &str| read_line::<Value>(text.as_bytes());
+        assert!(matches!(
+            read(r#"{"progress":[3,9]}"#),
+            Ok(Line::Progress(3, 9))
+        ));
+        assert!(matches!(read(r#"{"result":{"a":1}}"#), Ok(Line::Result(_))));
+        assert!(matches!(
+            read(r#"{"kind":"x","error":"data"}"#),
+            Ok(Line::Row(_))
+        ));
+        assert!(matches!(read(r#"{"lost":2}"#), Ok(Line::Lost(2))));
+        assert_eq!(read(r#"{"error":"no"}"#).unwrap_err().to_string(), "no");
+        assert!(read("{").is_err());
     }
 }

@@ -18,8 +18,10 @@ mod nearest;
 mod offline;
 mod output;
 mod query;
+mod search;
 mod show;
 mod times;
+mod views;
 
 fn main() -> std::process::ExitCode {
     cli::main()

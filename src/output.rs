@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use serde_json::Value;
+
+use crate::cli::args::Output;
 
 /// Shows control, bidi and other invisible characters rather than sending them to the terminal.
 pub fn visible(text: &str) -> Cow<'_, str> {
@@ -56,6 +59,138 @@ pub fn table(header: &[&str]) -> Table {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// Columns of the terminal; 160 when standard output is none.
+pub fn width() -> usize {
+    if !on_terminal() {
+        return 160;
+    }
+    Table::new().width().map_or(80, usize::from)
+}
+
+/// Text cut to the terminal.
+pub fn fit(text: &str) -> String {
+    cut(text, width())
+}
+
+/// How wide the columns of a table are drawn, without their padding.
+pub fn widths(table: &Table) -> Vec<u16> {
+    let text = table.to_string();
+    let Some(titles) = text.lines().next() else {
+        return vec![];
+    };
+    // Titles are drawn at the start of their columns and hold no blanks.
+    let plain = plain(titles);
+    let starts: Vec<usize> = plain
+        .char_indices()
+        .filter(|(n, c)| *c != ' ' && (*n == 0 || plain.as_bytes().get(n - 1) == Some(&b' ')))
+        .map(|(n, _)| n)
+        .collect();
+    let end = starts.iter().skip(1).copied().chain([plain.len()]);
+    starts
+        .iter()
+        .zip(end)
+        .map(|(from, to)| u16::try_from(to - from).unwrap_or(u16::MAX))
+        .collect()
+}
+
+/// A list in the chosen form. `columns` are name and JSON pointer of what CSV shows.
+pub fn list(
+    form: Output,
+    items: &[Value],
+    columns: &[(&str, &str)],
+    table: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if form == Output::Table {
+        return table();
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match form {
+        Output::Jsonl => items.iter().try_for_each(|item| writeln!(out, "{item}"))?,
+        Output::Csv => {
+            let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+            writeln!(out, "{}", names.join(","))?;
+            for item in items {
+                let fields: Vec<_> = columns
+                    .iter()
+                    .map(|(_, pointer)| csv_field(item, pointer))
+                    .collect();
+                writeln!(out, "{}", fields.join(","))?;
+            }
+        }
+        Output::Raw => return Err(no_records()),
+        Output::Table | Output::Json => writeln!(out, "{}", json_list(items))?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// What stands at a JSON pointer, as a field of CSV.
+pub fn csv_field(item: &Value, pointer: &str) -> String {
+    csv(&csv_text(item.pointer(pointer))).into_owned()
+}
+
+/// One thing in the chosen form.
+pub fn one(
+    form: Output,
+    item: &Value,
+    table: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match form {
+        Output::Table => {
+            drop(out);
+            table()?;
+        }
+        Output::Json => writeln!(out, "{item:#}")?,
+        Output::Jsonl => writeln!(out, "{item}")?,
+        Output::Csv => {
+            return Err(crate::cli::usage(anyhow::anyhow!(
+                "this is one thing and no list; write it as table, json or jsonl"
+            )));
+        }
+        Output::Raw => return Err(no_records()),
+    }
+    Ok(())
+}
+
+fn no_records() -> anyhow::Error {
+    crate::cli::usage(anyhow::anyhow!(
+        "raw is the text of the kernel's records, and there are none here; `syscall-monitor history --output raw` has them"
+    ))
+}
+
+fn json_list(items: &[Value]) -> String {
+    format!("{:#}", Value::Array(items.to_vec()))
+}
+
+/// A value as a field of CSV: lists with blanks between, objects as JSON.
+fn csv_text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => {
+            let words: Vec<_> = list.iter().map(|v| csv_text(Some(v))).collect();
+            words.join(" ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Text without the colours of a terminal.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // CSI … letter
+            let _ = chars.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// A cell with text that may come from a container.
@@ -145,6 +280,14 @@ mod tests {
             "\\u{1b}[2J\\u{202e}x\\n\\xff"
         );
         assert!(matches!(visible("ls -l"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn the_next_page_of_a_table_has_the_columns_of_the_first() {
+        let mut table = table(&["TIME", "WHAT"]);
+        table.add_row(vec!["12:00:00", "a long thing"]);
+        assert_eq!(widths(&table), [10, 14]);
+        assert_eq!(plain("\u{1b}[1mTIME\u{1b}[0m"), "TIME");
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //! both come through here, so that both give the same answer.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
-use history::{Clause, Cursor, Field, Kind, Pattern, Query, Store};
-use regex::RegexSet;
+use history::{Clause, Cursor, Field, Kind, Pattern, Query, Row, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cli::args::Filters;
 use crate::entries;
+use crate::search::Search;
 use crate::times;
 
 /// One condition: a filter by its name, the values that satisfy it (or).
@@ -51,6 +53,43 @@ pub struct Answer {
     /// The kernel's records as text, when they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
+}
+
+/// How far a query is, for whoever waits for it; and the way to end it early.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Rows looked at so far.
+    pub done: Arc<AtomicU64>,
+    /// Rows that there are to look at, at most; 0 while that is not known.
+    pub total: Arc<AtomicU64>,
+    /// Nobody waits any more.
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// One row more.
+    pub fn step(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Progress of something that counts blocks.
+    pub fn blocks(&self, progress: history::Progress) -> ControlFlow<()> {
+        self.done.store(progress.done, Ordering::Relaxed);
+        self.total.store(progress.total, Ordering::Relaxed);
+        if self.cancel.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Rows done, and rows in all.
+    pub fn at(&self) -> (u64, u64) {
+        (
+            self.done.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
+    }
 }
 
 impl Spec {
@@ -119,7 +158,7 @@ impl Spec {
             ..Self::default()
         };
         spec.clauses(&|_| vec![])?;
-        spec.regex_set()?;
+        Search::new(&spec.text, &spec.regex)?;
         if let (Some(since), Some(until)) = (spec.since_ms, spec.until_ms)
             && since > until
         {
@@ -132,8 +171,58 @@ impl Spec {
         Ok(spec)
     }
 
-    fn regex_set(&self) -> anyhow::Result<RegexSet> {
-        RegexSet::new(&self.regex).context("--regex")
+    /// With one more condition that must hold.
+    #[must_use]
+    pub fn and(mut self, filter: &str, values: Vec<String>) -> Self {
+        self.conditions.push(Condition {
+            filter: filter.into(),
+            values,
+            negate: false,
+        });
+        self
+    }
+
+    /// Is there text to search for, so that events must be read?
+    pub fn searches(&self) -> bool {
+        !(self.text.is_empty() && self.regex.is_empty())
+    }
+
+    /// The query of the store. `watch` counts the rows that are looked at.
+    pub fn query(&self, store: &Store, watch: &Watch) -> anyhow::Result<Query> {
+        let search = Search::new(&self.text, &self.regex)?;
+        let kinds: Vec<Kind> = self
+            .kinds
+            .iter()
+            .map(|k| kind(k))
+            .collect::<anyhow::Result<_>>()?;
+        let held = store.stats().entries;
+        let of_kinds = Kind::ALL
+            .iter()
+            .filter(|k| kinds.is_empty() || kinds.contains(k))
+            .map(|k| held[k.index()])
+            .sum();
+        watch.total.store(of_kinds, Ordering::Relaxed);
+        let sieve = match &search {
+            Some(search) if kinds == [Kind::Activity] => search.sieve(),
+            _ => vec![],
+        };
+        Ok(Query {
+            kinds,
+            since_ms: self.since_ms,
+            until_ms: self.until_ms,
+            all: self.clauses(&|name| ids_of(store, name))?,
+            reverse: self.newest_first,
+            limit: self.limit,
+            after: self
+                .after
+                .as_deref()
+                .map(str::parse::<Cursor>)
+                .transpose()?,
+            search: sieve,
+            body: search.map(|search| search.test(watch.done.clone())),
+            cancel: Some(watch.cancel.clone()),
+            ..Query::default()
+        })
     }
 
     fn clauses(&self, ids_of: &dyn Fn(&str) -> Vec<String>) -> anyhow::Result<Vec<Clause>> {
@@ -142,7 +231,7 @@ impl Spec {
 }
 
 /// Names of the filters, for `--not` and for errors.
-const FILTERS: [(&str, Field); 17] = [
+const FILTERS: [(&str, Field); 19] = [
     ("container", Field::Container),
     ("profile", Field::Profile),
     ("agent", Field::Agent),
@@ -160,10 +249,17 @@ const FILTERS: [(&str, Field); 17] = [
     ("addr", Field::Addr),
     ("id", Field::Id),
     ("failed", Field::Failed),
+    ("alert", Field::Alert),
+    ("phase", Field::Phase),
 ];
 
 fn clause(condition: &Condition, ids_of: &dyn Fn(&str) -> Vec<String>) -> anyhow::Result<Clause> {
-    let name = condition.filter.as_str();
+    // `severity-is` is a severity and not those above it; for summaries.
+    let exactly = condition.filter == "severity-is";
+    let name = condition
+        .filter
+        .strip_suffix("-is")
+        .unwrap_or(&condition.filter);
     let Some(&(_, field)) = FILTERS.iter().find(|(n, _)| *n == name) else {
         let hint = crate::nearest::nearest(name, FILTERS.iter().map(|f| f.0))
             .map(|n| format!("; did you mean {n}?"));
@@ -177,7 +273,7 @@ fn clause(condition: &Condition, ids_of: &dyn Fn(&str) -> Vec<String>) -> anyhow
     let mut any = Vec::new();
     for value in &condition.values {
         match field {
-            Field::Severity => {
+            Field::Severity if !exactly => {
                 let lowest = value.parse::<detector::Severity>()?;
                 any.extend(entries::severities_from(lowest).into_iter().map(exact));
             }
@@ -232,15 +328,6 @@ fn kind(name: &str) -> anyhow::Result<Kind> {
     })
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Activity => "activity",
-        Kind::Alert => "alert",
-        Kind::Decision => "decision",
-        Kind::Notice => "notice",
-    }
-}
-
 /// Ids of the containers that had that name: events can be older than the engine's answer.
 fn ids_of(store: &Store, name: &str) -> Vec<String> {
     let Ok(known) = store.area("containers").scan(b"") else {
@@ -260,43 +347,40 @@ fn ids_of(store: &Store, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// Runs a query and hands over the rows as they are stored. What cannot be read is told once, at the end.
+pub fn rows(
+    store: &Store,
+    spec: &Spec,
+    watch: &Watch,
+    each: &mut dyn FnMut(Row) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let query = spec.query(store, watch)?;
+    let counts_itself = query.body.is_some();
+    let stats = store.query(&query, &mut |row| {
+        if !counts_itself {
+            watch.step();
+        }
+        each(row)
+    })?;
+    if stats.blocks_damaged > 0 {
+        bail!(
+            "{} blocks of the history cannot be read, so this may not be all; `syscall-monitor history verify` names the times that are concerned",
+            stats.blocks_damaged
+        );
+    }
+    Ok(())
+}
+
 /// Runs a query; `each` gets one answer after the other and may stop.
 pub fn run(
     store: &Store,
     spec: &Spec,
     raw: bool,
+    watch: &Watch,
     each: &mut dyn FnMut(Answer) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
-    let set = spec.regex_set()?;
-    let query = Query {
-        kinds: spec
-            .kinds
-            .iter()
-            .map(|k| kind(k))
-            .collect::<anyhow::Result<_>>()?,
-        since_ms: spec.since_ms,
-        until_ms: spec.until_ms,
-        all: spec.clauses(&|name| ids_of(store, name))?,
-        reverse: spec.newest_first,
-        // Rows that text or an expression refuses must not count.
-        limit: if spec.text.is_empty() && spec.regex.is_empty() {
-            spec.limit
-        } else {
-            None
-        },
-        after: spec
-            .after
-            .as_deref()
-            .map(str::parse::<Cursor>)
-            .transpose()?,
-        ..Query::default()
-    };
-    let mut left = spec.limit.unwrap_or(usize::MAX);
     let mut failed = None;
-    store.query(&query, &mut |row| {
-        if left == 0 {
-            return ControlFlow::Break(());
-        }
+    rows(store, spec, watch, &mut |row| {
         let mut json = match entries::to_json(row.kind, &row.body) {
             Ok(json) => json,
             Err(e) => {
@@ -304,14 +388,10 @@ pub fn run(
                 return ControlFlow::Continue(());
             }
         };
-        if !matches_text(&json, &spec.text, &set) {
-            return ControlFlow::Continue(());
-        }
         fill_name(store, &mut json);
-        left -= 1;
         let records = raw.then(|| raw_records(row.kind, &row.body)).flatten();
         each(Answer {
-            kind: kind_name(row.kind).into(),
+            kind: row.kind.name().into(),
             cursor: row.cursor().to_string(),
             json,
             raw: records,
@@ -332,7 +412,8 @@ fn raw_records(kind: Kind, body: &[u8]) -> Option<String> {
         .ok()?
         .event
         .write_raw(&mut out);
-    Some(String::from_utf8_lossy(&out).into_owned())
+    // Bytes that are not UTF-8 survive the way through JSON; whoever writes them out turns them back.
+    Some(collector::text::to_text(&out).into_owned())
 }
 
 /// A container whose name came after the event was stored.
@@ -345,39 +426,6 @@ fn fill_name(store: &Store, json: &mut Value) {
     {
         c.insert("name".into(), known.name.into());
         c.insert("image".into(), known.image.into());
-    }
-}
-
-fn matches_text(json: &Value, text: &[String], set: &RegexSet) -> bool {
-    if text.is_empty() && set.is_empty() {
-        return true;
-    }
-    let mut strings = Vec::new();
-    collect_strings(json, &mut strings);
-    // Arguments also as one line, so that a text may span them.
-    if let Some(argv) = json
-        .pointer("/process/argv")
-        .or_else(|| json.get("argv"))
-        .and_then(Value::as_array)
-    {
-        strings.push(
-            argv.iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(" "),
-        );
-    }
-    text.iter()
-        .all(|t| strings.iter().any(|s| s.contains(t.as_str())))
-        && (set.is_empty() || strings.iter().any(|s| set.is_match(s)))
-}
-
-fn collect_strings(value: &Value, out: &mut Vec<String>) {
-    match value {
-        Value::String(s) => out.push(s.clone()),
-        Value::Array(list) => list.iter().for_each(|v| collect_strings(v, out)),
-        Value::Object(map) => map.values().for_each(|v| collect_strings(v, out)),
-        _ => {}
     }
 }
 
@@ -406,18 +454,5 @@ mod tests {
         };
         let clause = clause(&c, &|_| vec![]).unwrap();
         assert_eq!(clause.any, [exact("high"), exact("critical")]);
-    }
-
-    #[test]
-    fn text_may_span_arguments() {
-        let json = serde_json::json!({"process": {"argv": ["sh", "-c", "curl x | sh"]}});
-        let none = RegexSet::empty();
-        assert!(matches_text(&json, &["sh -c curl".into()], &none));
-        assert!(!matches_text(&json, &["wget".into()], &none));
-        assert!(matches_text(
-            &json,
-            &[],
-            &RegexSet::new(["curl .* sh$"]).unwrap()
-        ));
     }
 }

@@ -66,6 +66,49 @@ fn span_seconds(text: &str) -> Option<i64> {
     (any && number.is_none()).then_some(total)
 }
 
+/// Milliseconds of a length of time such as `30s`, `5m`, `1h30m`, `500ms`.
+pub fn span_ms(text: &str) -> Option<u64> {
+    if let Some(ms) = text.strip_suffix("ms") {
+        return ms.parse().ok();
+    }
+    u64::try_from(span_seconds(text)?).ok()?.checked_mul(1000)
+}
+
+/// A length of time in six characters: `12ms`, `3.4s`, `2m05s`, `3h12m`, `12d`.
+pub fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..10 if ms % 1000 >= 100 => format!("{:.1}s", (ms / 100) as f64 / 10.0),
+        1..60 => format!("{seconds}s"),
+        60..3600 if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 if seconds % 3600 < 60 => format!("{}h", seconds / 3600),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Local time as exact as a step needs it, with the date when it is not `now`'s.
+pub fn at_step(millis: u64, step_ms: u64, now: &Zoned) -> String {
+    let Ok(at) = Timestamp::from_millisecond(i64::try_from(millis).unwrap_or(i64::MAX)) else {
+        return millis.to_string();
+    };
+    let at = at.to_zoned(now.time_zone().clone());
+    let time = match step_ms {
+        0..1000 => "%H:%M:%S%.3f",
+        1000..60_000 => "%H:%M:%S",
+        _ => "%H:%M",
+    };
+    if step_ms >= 86_400_000 {
+        at.strftime("%Y-%m-%d").to_string()
+    } else if at.date() == now.date() {
+        at.strftime(time).to_string()
+    } else {
+        at.strftime(&format!("%m-%d {time}")).to_string()
+    }
+}
+
 /// `2026-11-22T13:10:18.414Z`
 pub fn rfc3339(millis: u64) -> String {
     match Timestamp::from_millisecond(i64::try_from(millis).unwrap_or(i64::MAX)) {
@@ -97,6 +140,22 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_time_read_well() {
+        let all = [
+            12, 3400, 5000, 59_999, 125_000, 300_000, 3_600_000, 11_520_000, 90_000_000,
+        ];
+        let text: Vec<_> = all.into_iter().map(span).collect();
+        assert_eq!(
+            text,
+            [
+                "12ms", "3.4s", "5s", "59s", "2m05s", "5m", "1h", "3h12m", "1d"
+            ]
+        );
+        assert_eq!(span_ms("1h30m"), Some(5_400_000));
+        assert_eq!((span_ms("500ms"), span_ms("5")), (Some(500), None));
+    }
 
     #[test]
     fn people_write_times_in_many_ways() {

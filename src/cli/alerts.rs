@@ -1,5 +1,6 @@
 //! `alerts`: list alerts, show one.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,10 +10,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::args::{Filters, Output, StoreArgs};
-use super::history::Reader;
+use super::history::{Follow, Reader};
 use crate::config::Config;
 use crate::output::{self, visible};
-use crate::query::Spec;
+use crate::query::{Condition, Spec, Watch};
 use crate::{show, times};
 
 /// List alerts, or show one. Without --since: the last day, newest last.
@@ -64,17 +65,6 @@ pub fn run(config: Option<&Path>, args: &AlertsArgs) -> anyhow::Result<ExitCode>
 }
 
 fn list(config: &Config, args: &AlertsArgs) -> anyhow::Result<ExitCode> {
-    if args.output == Output::Raw {
-        bail!(
-            "an alert is no kernel record; `syscall-monitor history --severity medium --output raw` gives the records behind alerts"
-        );
-    }
-    let f = &args.filters;
-    if !(f.category.is_empty() && f.key.is_empty() && f.addr.is_empty()) {
-        return Err(super::usage(anyhow::anyhow!(
-            "alerts are not found by --category, --key or --addr; `syscall-monitor history --severity medium` with them finds the events behind alerts"
-        )));
-    }
     let mut spec = Spec::from_filters(&args.filters, &["alert"]).map_err(super::usage)?;
     let default_window = spec.since_ms.is_none() && spec.until_ms.is_none();
     if default_window {
@@ -85,7 +75,8 @@ fn list(config: &Config, args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let mut last = None;
     let reader = Reader::open(config, &args.store)?;
-    reader.query(&spec, false, &mut |a| {
+    let spec_of_alerts = by_their_events(&reader, &spec)?;
+    reader.query(&spec_of_alerts, false, &Watch::default(), &mut |a| {
         last.get_or_insert(a.cursor);
         rows.push(a.json);
         Ok(true)
@@ -116,29 +107,76 @@ fn list(config: &Config, args: &AlertsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn follow(reader: &Reader, mut spec: Spec, form: Output) -> anyhow::Result<ExitCode> {
-    let Reader::Daemon(_) = reader else {
-        bail!(
-            "--follow needs the running daemon; start it with scripts/enable-syscall-monitor.sh --full"
-        );
+/// Category, keys and addresses are the events', not the alerts': alerts of which an event fits are asked for by their ids.
+fn by_their_events(reader: &Reader, spec: &Spec) -> anyhow::Result<Spec> {
+    let of_event = |c: &&Condition| matches!(c.filter.as_str(), "category" | "key" | "addr");
+    let (events, rest): (Vec<_>, Vec<_>) =
+        spec.conditions.iter().cloned().partition(|c| of_event(&c));
+    if events.is_empty() {
+        return Ok(spec.clone());
+    }
+    let question = Spec {
+        kinds: vec!["activity".into()],
+        since_ms: spec.since_ms,
+        until_ms: spec.until_ms,
+        conditions: events,
+        ..Spec::default()
     };
+    let mut ids = BTreeSet::new();
+    let question = question.and("alert", vec!["*".into()]);
+    reader.query(&question, false, &Watch::default(), &mut |a| {
+        let alerts = a.json.get("alerts").and_then(Value::as_array);
+        ids.extend(
+            alerts
+                .into_iter()
+                .flatten()
+                .filter_map(|id| id.as_str().map(str::to_owned)),
+        );
+        Ok(true)
+    })?;
+    let found = Spec {
+        conditions: rest,
+        ..spec.clone()
+    };
+    Ok(found.and("id", ids.into_iter().collect()))
+}
+
+fn follow(reader: &Reader, mut spec: Spec, form: Output) -> anyhow::Result<ExitCode> {
+    if spec
+        .conditions
+        .iter()
+        .any(|c| matches!(c.filter.as_str(), "category" | "key" | "addr"))
+    {
+        return Err(super::usage(anyhow::anyhow!(
+            "--follow cannot find alerts by --category, --key or --addr of their events; `syscall-monitor history --severity medium --follow` with them shows the events"
+        )));
+    }
     spec.newest_first = false;
     spec.limit = None;
-    loop {
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let mut rows = Vec::new();
-        let mut last = None;
-        reader.query(&spec, false, &mut |a| {
-            last = Some(a.cursor);
-            rows.push(a.json);
-            Ok(true)
-        })?;
-        if last.is_some() {
-            spec.after = last;
-            write_list(&rows, form, false)?;
+    let mut rows = Vec::new();
+    super::history::follow(reader, spec, false, &mut |row| {
+        match row {
+            Follow::Row(answer) => rows.push(answer.json),
+            Follow::Pause if rows.is_empty() => {}
+            Follow::Pause => write_list(&std::mem::take(&mut rows), form, false)?,
         }
-    }
+        Ok(())
+    })
 }
+
+const COLUMNS: [(&str, &str); 11] = [
+    ("id", "/id"),
+    ("time", "/time"),
+    ("severity", "/severity"),
+    ("title", "/title"),
+    ("container", "/container/name"),
+    ("agent", "/container/agent"),
+    ("pid", "/pid"),
+    ("exe", "/exe"),
+    ("syscall", "/syscall"),
+    ("count", "/count"),
+    ("event", "/event"),
+];
 
 fn write_list(rows: &[Value], form: Output, header: bool) -> anyhow::Result<()> {
     let text = |json: &Value, p: &str| {
@@ -147,73 +185,45 @@ fn write_list(rows: &[Value], form: Output, header: bool) -> anyhow::Result<()> 
             .unwrap_or_default()
             .to_owned()
     };
-    let mut out = std::io::stdout().lock();
-    match form {
-        Output::Jsonl => rows.iter().try_for_each(|r| writeln!(out, "{r}"))?,
-        Output::Json => writeln!(out, "{:#}", Value::Array(rows.to_vec()))?,
-        Output::Csv => {
-            if header {
-                writeln!(
-                    out,
-                    "id,time,severity,title,container,agent,pid,exe,syscall,count,event"
-                )?;
-            }
-            for r in rows {
-                let n = |p: &str| r.pointer(p).map(Value::to_string).unwrap_or_default();
-                let fields = [
-                    text(r, "/id"),
-                    text(r, "/time"),
-                    text(r, "/severity"),
-                    text(r, "/title"),
-                    show::container_name(r),
-                    text(r, "/container/agent"),
-                    n("/pid"),
-                    text(r, "/exe"),
-                    text(r, "/syscall"),
-                    n("/count"),
-                    text(r, "/event"),
-                ];
-                writeln!(
-                    out,
-                    "{}",
-                    fields
-                        .iter()
-                        .map(|f| output::csv(f))
-                        .collect::<Vec<_>>()
-                        .join(",")
-                )?;
-            }
+    if form == Output::Csv && !header {
+        // A list that goes on has its titles already.
+        let mut out = std::io::stdout().lock();
+        for row in rows {
+            let fields: Vec<_> = COLUMNS
+                .iter()
+                .map(|(_, p)| output::csv_field(row, p))
+                .collect();
+            writeln!(out, "{}", fields.join(","))?;
         }
-        Output::Table | Output::Raw => {
-            drop(out);
-            let now = jiff::Zoned::now();
-            let mut table = output::table(&["ID", "TIME", "SEVERITY", "CONTAINER", "ALERT"]);
-            for r in rows {
-                let count = r.get("count").and_then(Value::as_u64).unwrap_or(1);
-                let times = if count > 1 {
-                    format!(" (×{count})")
-                } else {
-                    String::new()
-                };
-                table.add_row(vec![
-                    output::cell(&text(r, "/id")),
-                    output::cell(&crate::times::short(show::millis(r), &now)),
-                    output::severity_cell(&text(r, "/severity")),
-                    output::cell(&show::container_name(r)),
-                    output::cell(&format!("{}{times}", text(r, "/title"))),
-                ]);
-            }
-            if header {
-                output::print_table(&table, "no alert")?;
-            } else {
-                let mut out = std::io::stdout().lock();
-                for line in table.to_string().lines().skip(1) {
-                    writeln!(out, "{}", line.trim_end())?;
-                }
-            }
-        }
+        return Ok(());
     }
-    Ok(())
+    output::list(form, rows, &COLUMNS, || {
+        let now = jiff::Zoned::now();
+        let mut table = output::table(&["ID", "TIME", "SEVERITY", "CONTAINER", "ALERT"]);
+        for r in rows {
+            let count = r.get("count").and_then(Value::as_u64).unwrap_or(1);
+            let times = if count > 1 {
+                format!(" (×{count})")
+            } else {
+                String::new()
+            };
+            table.add_row(vec![
+                output::cell(&text(r, "/id")),
+                output::cell(&crate::times::short(show::millis(r), &now)),
+                output::severity_cell(&text(r, "/severity")),
+                output::cell(&show::container_name(r)),
+                output::cell(&format!("{}{times}", text(r, "/title"))),
+            ]);
+        }
+        if header {
+            return output::print_table(&table, "no alert");
+        }
+        let mut out = std::io::stdout().lock();
+        for line in table.to_string().lines().skip(1) {
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    })
 }
 
 fn show_one(
@@ -241,6 +251,7 @@ fn show_one(
     reader.query(
         &Spec::from_filters(&filters, &["alert"])?,
         false,
+        &Watch::default(),
         &mut |a| {
             found = Some(a.json);
             Ok(false)
@@ -255,20 +266,18 @@ fn show_one(
         since_ms: alert.get("time_ms").and_then(Value::as_u64),
         ..Spec::default()
     };
-    reader.query(&spec, false, &mut |a| {
+    reader.query(&spec, false, &Watch::default(), &mut |a| {
         if a.json.get("alert").and_then(Value::as_u64) == Some(number) {
             decisions.push(a.json);
         }
         Ok(true)
     })?;
-    let mut out = std::io::stdout().lock();
-    if form != Output::Table {
-        let mut alert = alert;
-        alert["decisions"] = Value::Array(decisions);
-        writeln!(out, "{alert:#}")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    write!(out, "{}", describe(&alert, &decisions))?;
+    let mut whole = alert.clone();
+    whole["decisions"] = Value::Array(decisions.clone());
+    output::one(form, &whole, || {
+        write!(std::io::stdout().lock(), "{}", describe(&alert, &decisions))?;
+        Ok(())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

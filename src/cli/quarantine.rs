@@ -59,14 +59,18 @@ pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitC
             if !all {
                 list.retain(stands);
             }
-            match output {
-                Output::Jsonl => list.iter().try_for_each(|q| writeln!(out, "{q}"))?,
-                Output::Table => {
-                    drop(out);
-                    table(&list)?;
-                }
-                _ => writeln!(out, "{:#}", Value::Array(list))?,
-            }
+            drop(out);
+            let columns = [
+                ("container", "/name"),
+                ("container_id", "/container_id"),
+                ("agent", "/agent"),
+                ("at_ms", "/at_ms"),
+                ("alert", "/alert"),
+                ("docker", "/docker_state/state"),
+                ("released_at", "/released_at"),
+                ("reason", "/reason"),
+            ];
+            output::list(*output, &list, &columns, || table(&list))?;
         }
         QuarantineCommand::Show { container, output } => {
             let list = all_of(&config, client.as_ref())?;
@@ -75,10 +79,11 @@ pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitC
                     "{container:?} is not quarantined and never was; `syscall-monitor quarantine list --all` shows those that are or were"
                 )
             };
-            match output {
-                Output::Table => write!(out, "{}", describe(q))?,
-                _ => writeln!(out, "{q:#}")?,
-            }
+            drop(out);
+            output::one(*output, q, || {
+                write!(std::io::stdout().lock(), "{}", describe(q))?;
+                Ok(())
+            })?;
         }
         QuarantineCommand::Apply { container } => {
             let answer: Value = match &client {

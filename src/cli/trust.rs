@@ -46,30 +46,39 @@ pub fn run(config: Option<&Path>, args: &TrustArgs) -> anyhow::Result<ExitCode> 
         eprintln!("syscall-monitor: {problem}");
     }
     let scores: Vec<_> = trust.list().collect();
-    let mut out = std::io::stdout().lock();
     match &args.command {
-        TrustCommand::List {
-            output: Output::Table,
-        } => {
-            drop(out);
-            let mut table =
-                output::table(&["AGENT", "SCORE", "BAND", "PROFILE", "CONTAINER", "UPDATED"]);
-            for s in &scores {
-                table.add_row(vec![
-                    output::cell(&s.agent),
-                    output::cell(&s.score.to_string()),
-                    output::cell(s.band.name()),
-                    output::cell(s.profile.map_or("-", |p| p.name())),
-                    output::cell(&s.container.name),
-                    output::cell(&s.updated_at),
-                ]);
-            }
-            output::print_table(
-                &table,
-                "no agent has lost trust yet (a new agent starts at 100)",
-            )?;
+        TrustCommand::List { output: form } => {
+            let items = scores
+                .iter()
+                .map(serde_json::to_value)
+                .collect::<Result<Vec<_>, _>>()?;
+            let columns = [
+                ("agent", "/agent"),
+                ("score", "/score"),
+                ("band", "/band"),
+                ("profile", "/profile"),
+                ("container", "/container/name"),
+                ("updated_at", "/updated_at"),
+            ];
+            output::list(*form, &items, &columns, || {
+                let mut table =
+                    output::table(&["AGENT", "SCORE", "BAND", "PROFILE", "CONTAINER", "UPDATED"]);
+                for s in &scores {
+                    table.add_row(vec![
+                        output::cell(&s.agent),
+                        output::cell(&s.score.to_string()),
+                        output::cell(s.band.name()),
+                        output::cell(s.profile.map_or("-", |p| p.name())),
+                        output::cell(&s.container.name),
+                        output::cell(&s.updated_at),
+                    ]);
+                }
+                output::print_table(
+                    &table,
+                    "no agent has lost trust yet (a new agent starts at 100)",
+                )
+            })?;
         }
-        TrustCommand::List { .. } => writeln!(out, "{:#}", serde_json::to_value(&scores)?)?,
         TrustCommand::Show {
             agent,
             output: form,
@@ -80,33 +89,33 @@ pub fn run(config: Option<&Path>, args: &TrustArgs) -> anyhow::Result<ExitCode> 
                     dir.display()
                 );
             };
-            if *form != Output::Table {
-                writeln!(out, "{:#}", serde_json::to_value(s)?)?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            writeln!(
-                out,
-                "{}: score {} of 100, band {}",
-                output::visible(&s.agent),
-                s.score,
-                s.band.name()
-            )?;
-            writeln!(
-                out,
-                "  base score {}, before {}, updated {}",
-                s.base_score, s.previous_score, s.updated_at
-            )?;
-            for r in &s.reasons {
+            output::one(*form, &serde_json::to_value(s)?, || {
+                let mut out = std::io::stdout().lock();
                 writeln!(
                     out,
-                    "  {:+4}  {} {} (event {}, at {})",
-                    r.delta,
-                    r.severity,
-                    output::visible(r.title.as_deref().unwrap_or(&r.rule)),
-                    r.event_id,
-                    r.at
+                    "{}: score {} of 100, band {}",
+                    output::visible(&s.agent),
+                    s.score,
+                    s.band.name()
                 )?;
-            }
+                writeln!(
+                    out,
+                    "  base score {}, before {}, updated {}",
+                    s.base_score, s.previous_score, s.updated_at
+                )?;
+                for r in &s.reasons {
+                    writeln!(
+                        out,
+                        "  {:+4}  {} {} (event {}, at {})",
+                        r.delta,
+                        r.severity,
+                        output::visible(r.title.as_deref().unwrap_or(&r.rule)),
+                        r.event_id,
+                        r.at
+                    )?;
+                }
+                Ok(())
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,5 @@
 //! The local API: HTTP and JSON over a Unix socket. Root may change things, the configured group may read.
 
-use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +7,6 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::body::Body;
 use axum::extract::connect_info::{self, ConnectInfo};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -18,14 +16,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::oneshot;
 
 use super::Options;
 use super::link::Link;
 use super::respond::{Inbox, Order};
+use super::searches;
 use super::state::{self, Shared};
-use crate::query::{self, Spec};
 
 /// Longest time that an order may take; Docker can be slow.
 const ORDER_LIMIT: Duration = Duration::from_secs(40);
@@ -42,7 +39,7 @@ pub struct Api {
 
 /// Who calls.
 #[derive(Clone, Copy, Debug)]
-struct Caller {
+pub struct Caller {
     uid: u32,
 }
 
@@ -55,7 +52,7 @@ impl connect_info::Connected<axum::serve::IncomingStream<'_, UnixListener>> for 
 }
 
 /// An error as the command line shows it.
-struct Refused(StatusCode, String);
+pub struct Refused(StatusCode, String);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -70,7 +67,7 @@ impl From<anyhow::Error> for Refused {
 }
 
 /// Only root may change something.
-fn root_only(caller: Caller) -> Result<(), Refused> {
+pub fn root_only(caller: Caller) -> Result<(), Refused> {
     if caller.uid == 0 {
         return Ok(());
     }
@@ -114,7 +111,9 @@ fn group_id(name: &str) -> Option<u32> {
 pub async fn serve(listener: UnixListener, api: Api) {
     let app = Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/query", post(run_query))
+        .route("/v1/query", post(searches::run_query))
+        .route("/v1/follow", post(searches::follow))
+        .route("/v1/history", post(searches::ask))
         .route("/v1/quarantine", get(quarantines))
         .route("/v1/quarantine/apply", post(apply))
         .route("/v1/quarantine/release", post(release))
@@ -133,37 +132,6 @@ pub async fn serve(listener: UnixListener, api: Api) {
 
 async fn status(State(api): State<Api>) -> Json<state::Report> {
     Json(super::report::report(&api.options, &api.shared, &api.store))
-}
-
-#[derive(Deserialize)]
-struct QueryRequest {
-    spec: Spec,
-    #[serde(default)]
-    raw: bool,
-}
-
-/// Rows as JSON lines, as they are found.
-async fn run_query(State(api): State<Api>, Json(request): Json<QueryRequest>) -> Response {
-    let (lines, stream) = mpsc::channel::<Result<Vec<u8>, std::io::Error>>(16);
-    tokio::task::spawn_blocking(move || {
-        let mut chunk = Vec::with_capacity(64 << 10);
-        let done = query::run(&api.store, &request.spec, request.raw, &mut |answer| {
-            if serde_json::to_writer(&mut chunk, &answer).is_ok() {
-                chunk.push(b'\n');
-            }
-            if chunk.len() >= 48 << 10
-                && lines.blocking_send(Ok(std::mem::take(&mut chunk))).is_err()
-            {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-        if let Err(e) = done {
-            chunk.extend_from_slice(format!("{}\n", json!({"error": format!("{e:#}")})).as_bytes());
-        }
-        let _ = lines.blocking_send(Ok(chunk));
-    });
-    Body::from_stream(ReceiverStream::new(stream)).into_response()
 }
 
 async fn quarantines(State(api): State<Api>) -> Result<Json<Value>, Refused> {

@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod privileges;
 pub mod report;
 pub mod respond;
+mod searches;
 pub mod sensor;
 pub mod state;
 pub mod supervisor;
