@@ -13,6 +13,7 @@ pub mod logs;
 pub mod losses;
 pub mod netlink;
 pub mod proc_events;
+pub mod realtime;
 pub mod record;
 pub mod rules;
 pub mod settings;

@@ -328,8 +328,8 @@ impl Connector {
     pub fn drain(&mut self, out: &mut Vec<ProcEvent>, limit: usize) -> io::Result<Drained> {
         let mut drained = Drained::default();
         loop {
-            match self.batch.receive(&self.socket) {
-                Ok(_) => {}
+            let got = match self.batch.receive(&self.socket) {
+                Ok(got) => got,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(drained),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
@@ -353,7 +353,7 @@ impl Connector {
             drained.overrun |= drained.missing > 0;
             // Whoever fills the queue as fast as it is read must not hold us here. What was queued when we came
             // is far behind by now: the queue never holds as many.
-            if drained.messages >= MAX_DRAIN {
+            if drained.messages >= MAX_DRAIN || got < self.batch.asked() {
                 return Ok(drained);
             }
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, ControlError};
 use crate::hz::{duration_of, jiffies_for};
+use crate::realtime::{SavedScheduling, kauditd_scheduling, restore_kauditd};
 use crate::rules::Rule;
 use crate::status::{Change, Status};
 
@@ -30,6 +31,9 @@ pub struct SavedState {
     pub status: Status,
     /// Rules that were loaded, in the kernel's order, without our own.
     pub rules: Vec<SavedRule>,
+    /// How the kernel's audit thread was scheduled; absent where it could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kauditd: Option<SavedScheduling>,
 }
 
 /// A rule as the kernel had it.
@@ -100,6 +104,7 @@ impl SavedState {
                     text: rule.to_string(),
                 })
                 .collect(),
+            kauditd: kauditd_scheduling(),
         })
     }
 
@@ -125,7 +130,18 @@ impl SavedState {
         }
         self.restore_rules(control, &mut lines)?;
         self.restore_status(control, &mut lines)?;
+        self.restore_priority(&mut lines);
         Ok(lines)
+    }
+
+    fn restore_priority(&self, lines: &mut Vec<String>) {
+        match self.kauditd.map(restore_kauditd) {
+            Some(Ok(true)) => {
+                lines.push("the kernel's audit thread has its former priority again".to_owned());
+            }
+            Some(Err(e)) => lines.push(e.to_string()),
+            Some(Ok(false)) | None => {}
+        }
     }
 
     fn restore_rules(

@@ -122,6 +122,7 @@ fn a_state_survives_json_and_a_strange_one_is_refused() {
             bytes: "00ff".into(),
             text: "-w /x -p wa".into(),
         }],
+        kauditd: None,
     };
     let json = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<SavedState>(&json).unwrap(), state);

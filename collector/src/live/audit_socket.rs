@@ -8,6 +8,7 @@ use collector_sys::RecvBatch;
 use netlink_packet_audit::constants::{AUDIT_LOGIN, AUDIT_NLGRP_READLOG, AUDIT_REPLACE, AUDIT_SET};
 use netlink_packet_core::{Emitable, NLM_F_ACK, NLM_F_REQUEST};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_AUDIT};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::batch::Batch;
 use super::counters::{Counters, add};
@@ -18,8 +19,8 @@ use crate::status::Change;
 /// libaudit's `MAX_AUDIT_MESSAGE_LENGTH` (8970) and the header, rounded up.
 const SLOT: usize = 9 * 1024;
 const SLOTS: usize = 64;
-/// Full batches that are put together before anything is handed on.
-const ROUNDS: usize = 4;
+/// Records that are put together before anything is handed on, about.
+const TURN_RECORDS: u64 = 512;
 /// Sequence number of the one request on this socket.
 const REGISTER: u32 = 1;
 
@@ -31,29 +32,56 @@ pub(super) struct AuditSocket {
 }
 
 impl AuditSocket {
-    /// # Errors
-    /// What the kernel says; `EPROTONOSUPPORT` from one without audit.
-    pub(super) fn open(buffer: usize) -> io::Result<Self> {
+    fn open(buffer: usize, batch: RecvBatch) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_AUDIT)?;
         socket.bind_auto()?;
         collector_sys::set_receive_buffer(&socket, buffer)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(super::TURN))?;
         Ok(Self {
             socket,
-            batch: RecvBatch::new(SLOTS, SLOT),
+            batch,
             answer: None,
         })
     }
 
-    /// Joins the multicast group that anybody with CAP_AUDIT_READ may read.
-    pub(super) fn join(&self) -> io::Result<()> {
-        self.socket.add_membership(AUDIT_NLGRP_READLOG)
+    /// A socket in the multicast group that anybody with CAP_AUDIT_READ may read.
+    ///
+    /// # Errors
+    /// What the kernel says; `EPROTONOSUPPORT` from one without audit.
+    pub(super) fn listening(buffer: usize) -> io::Result<Self> {
+        // Whoever has CAP_NET_ADMIN can send to the group: each datagram's sender is looked at.
+        let this = Self::open(buffer, RecvBatch::new(SLOTS, SLOT))?;
+        this.socket.add_membership(AUDIT_NLGRP_READLOG)?;
+        Ok(this)
     }
 
-    /// Asks to own the stream. The kernel starts to send at once, so what arrives before the answer goes into `out`.
+    /// A socket that owns the stream. The kernel starts to send at once, so what arrives before its answer goes into `out`.
+    ///
+    /// It is connected to the kernel (port 0), which then refuses everybody else's datagrams (`netlink_getsockbyportid` in
+    /// `net/netlink/af_netlink.c`), so that the sender of each need not be asked for.
     ///
     /// # Errors
     /// The kernel's errno (`EEXIST`: there is an owner), or `TimedOut`.
-    pub(super) fn register(
+    pub(super) fn owning(
+        buffer: usize,
+        limit: Duration,
+        out: &mut Batch,
+        counters: &Counters,
+    ) -> io::Result<Self> {
+        let mut this = Self::open(buffer, RecvBatch::new(SLOTS, SLOT).without_senders())?;
+        this.socket.connect(&SocketAddr::new(0, 0))?;
+        this.register(limit, out, counters)?;
+        Ok(this)
+    }
+
+    /// How full its queue is, 0 to 1.
+    pub(super) fn fill(&self) -> f64 {
+        // A kernel that cannot tell is one that may have to wait at any moment.
+        collector_sys::receive_queue(&self.socket)
+            .map_or(1.0, |queue| queue.used as f64 / queue.size.max(1) as f64)
+    }
+
+    fn register(
         &mut self,
         limit: Duration,
         out: &mut Batch,
@@ -89,8 +117,30 @@ impl AuditSocket {
     /// # Errors
     /// What recvmmsg(2) says beyond "nothing there", "interrupted" and "overflowed".
     pub(super) fn read(&mut self, out: &mut Batch, counters: &Counters) -> io::Result<()> {
-        for _ in 0..ROUNDS {
-            let got = match self.batch.receive(&self.socket) {
+        self.read_with(out, counters, false)
+    }
+
+    /// The same, but waits for the first record, at most [`super::TURN`]: one system call where poll(2) would be a second.
+    ///
+    /// # Errors
+    /// Those of [`AuditSocket::read`].
+    pub(super) fn read_waiting(&mut self, out: &mut Batch, counters: &Counters) -> io::Result<()> {
+        self.read_with(out, counters, true)
+    }
+
+    fn read_with(
+        &mut self,
+        out: &mut Batch,
+        counters: &Counters,
+        mut wait: bool,
+    ) -> io::Result<()> {
+        let mut taken = 0;
+        while taken < TURN_RECORDS {
+            let result = match std::mem::take(&mut wait) {
+                true => self.batch.receive_waiting(&self.socket),
+                false => self.batch.receive(&self.socket),
+            };
+            let got = match result {
                 Ok(got) => got,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -103,7 +153,7 @@ impl AuditSocket {
             };
             let (mut records, mut bytes) = (0, 0);
             for datagram in self.batch.datagrams() {
-                // Whoever has CAP_NET_ADMIN can send to our port; only port 0 is the kernel.
+                // Only port 0 is the kernel.
                 if datagram.sender != 0 {
                     add(&counters.foreign, 1);
                     continue;
@@ -130,7 +180,8 @@ impl AuditSocket {
             }
             add(&counters.records, records);
             add(&counters.bytes, bytes);
-            if got < self.batch.slots() {
+            taken += records;
+            if got < self.batch.asked() {
                 return Ok(());
             }
         }

@@ -1,5 +1,7 @@
 //! What the reader hands on at once.
 
+use std::mem;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::proc_events::ProcEvent;
@@ -21,9 +23,80 @@ pub struct Batch {
     pub audit_overrun: bool,
     bytes: Vec<u8>,
     spans: Vec<(RecordType, u32)>,
+    /// Where its memory goes when the last stage is done with it.
+    pool: Option<Arc<Pool>>,
+}
+
+/// Memory of batches that were dealt with, for the next ones: fresh memory costs a page fault for every few records.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<Memory>>);
+
+/// Bytes and spans of a batch.
+type Memory = (Vec<u8>, Vec<(RecordType, u32)>);
+
+/// Buffers kept, and the longest that is.
+const POOLED: usize = 8;
+const POOLED_BYTES: usize = 1 << 20;
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool
+            && self.bytes.capacity() > 0
+            && self.bytes.capacity() <= POOLED_BYTES
+            && let Ok(mut kept) = pool.0.try_lock()
+            && kept.len() < POOLED
+        {
+            let (mut bytes, mut spans) = (mem::take(&mut self.bytes), mem::take(&mut self.spans));
+            bytes.clear();
+            spans.clear();
+            kept.push((bytes, spans));
+        }
+    }
 }
 
 impl Batch {
+    /// An empty batch with memory from the pool, to which it goes back.
+    pub(super) fn pooled(pool: &Arc<Pool>) -> Self {
+        let kept = pool.0.try_lock().ok().and_then(|mut kept| kept.pop());
+        let mut batch = Self::new();
+        (batch.bytes, batch.spans) = kept.unwrap_or_default();
+        batch.pool = Some(pool.clone());
+        batch
+    }
+
+    /// Takes everything out and leaves an empty batch of the same pool.
+    pub(super) fn take(&mut self) -> Self {
+        let empty = match &self.pool {
+            Some(pool) => Self::pooled(pool),
+            None => Self::new(),
+        };
+        mem::replace(self, empty)
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.proc_events.clear();
+        self.bytes.clear();
+        self.spans.clear();
+        (self.connector_overrun, self.audit_overrun) = (false, false);
+        self.dropped_before = 0;
+    }
+
+    /// Takes in what came after it; `false`, and nothing happens, when a gap lies between the two.
+    pub(super) fn append(&mut self, next: &mut Self) -> bool {
+        if next.dropped_before > 0 || next.audit_overrun || next.connector_overrun {
+            return false;
+        }
+        let Ok(base) = u32::try_from(self.bytes.len()) else {
+            return false;
+        };
+        self.proc_events.append(&mut next.proc_events);
+        self.bytes.extend_from_slice(&next.bytes);
+        self.spans
+            .extend(next.spans.iter().map(|(kind, end)| (*kind, base + end)));
+        next.clear();
+        true
+    }
     /// An empty batch, received now.
     pub fn new() -> Self {
         Self {
@@ -34,6 +107,7 @@ impl Batch {
             audit_overrun: false,
             bytes: Vec::new(),
             spans: Vec::new(),
+            pool: None,
         }
     }
 
@@ -62,9 +136,8 @@ impl Batch {
     /// must not suffer from a full channel.
     pub(super) fn drop_records(&mut self) -> u64 {
         let records = self.spans.len() as u64;
-        self.spans = Vec::new();
-        self.bytes = Vec::new();
-
+        self.spans.clear();
+        self.bytes.clear();
         self.dropped_before += records;
         records
     }
@@ -81,6 +154,13 @@ impl Batch {
             && !self.connector_overrun
             && !self.audit_overrun
             && self.dropped_before == 0
+    }
+
+    /// Memory that it takes while it is held, about.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.len()
+            + mem::size_of_val(&self.spans[..])
+            + mem::size_of_val(&self.proc_events[..])
     }
 
     /// Bytes of all payloads.
@@ -116,6 +196,39 @@ mod tests {
             ]
         );
         assert_eq!((batch.len(), batch.is_empty()), (3, false));
+    }
+
+    #[test]
+    fn memory_comes_back_and_is_used_again() {
+        let pool = Arc::new(Pool::default());
+        let mut batch = Batch::pooled(&pool);
+        batch.push(RecordType::EOE, &[b'x'; 100]);
+        let taken = batch.take();
+        assert_eq!((taken.len(), batch.len()), (1, 0));
+        let memory = taken.bytes.as_ptr();
+        drop(taken);
+        let again = Batch::pooled(&pool);
+        assert_eq!((again.bytes.as_ptr(), again.is_empty()), (memory, true));
+    }
+
+    #[test]
+    fn what_comes_later_is_taken_in_unless_something_is_missing_between() {
+        let (mut first, mut second) = (Batch::new(), Batch::new());
+        first.push(RecordType::SYSCALL, b"one");
+        second.push(RecordType::EOE, b"two");
+        assert!(first.append(&mut second) && second.is_empty());
+        let got: Vec<_> = first.records().collect();
+        assert_eq!(
+            got,
+            [
+                (RecordType::SYSCALL, &b"one"[..]),
+                (RecordType::EOE, &b"two"[..])
+            ]
+        );
+        second.push(RecordType::EOE, b"three");
+        second.dropped_before = 1;
+        assert!(!first.append(&mut second));
+        assert_eq!((first.len(), second.len()), (2, 1));
     }
 
     #[test]

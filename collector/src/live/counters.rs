@@ -22,7 +22,9 @@ pub struct Counters {
     pub connector_overruns: AtomicU64,
     /// Connector messages missing by their count.
     pub connector_missing: AtomicU64,
-    /// Batches dropped because the channel stayed full.
+    /// Turns that the next stage was not ready for; what they read was held back for it.
+    pub held_turns: AtomicU64,
+    /// Batches dropped because the next stage took nothing until our own room was full and the socket's half full.
     pub queue_dropped_batches: AtomicU64,
     /// Records in those batches.
     pub queue_dropped_records: AtomicU64,
@@ -30,6 +32,12 @@ pub struct Counters {
     pub foreign: AtomicU64,
     /// Datagrams without a whole header, dropped.
     pub malformed: AtomicU64,
+    /// Times that the real-time priority was given up, since the thread used nearly all of a processor.
+    pub realtime_given_up: AtomicU64,
+    /// Records that the kernel still held when the stream was left.
+    pub left_behind: AtomicU64,
+    /// Times that the stream was changed over from owner to listener or back while it ran.
+    pub switches: AtomicU64,
     /// Times that somebody else tried to become the owner (`AUDIT_REPLACE`). The kernel only wants to see whether the
     /// message can be delivered; there is nothing to answer.
     pub replace_requests: AtomicU64,

@@ -1,22 +1,21 @@
-//! The thread `audit-reader`.
+//! The reader of the stream: how it is started, asked and stopped. Its thread is in [`super::worker`].
 
-use std::future::Future;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::pin;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem};
 
-use rustix::event::{EventfdFlags, eventfd};
-use tokio::sync::mpsc::{Permit, Sender};
+use tokio::sync::mpsc::Sender;
 
 use super::audit_socket::AuditSocket;
-use super::batch::Batch;
-use super::counters::{Counters, add};
-use super::wait_readable;
+use super::batch::{Batch, Pool};
+use super::counters::Counters;
+use super::sink::{ChannelSink, InlineSink, Sink};
+use super::switch::{Switch, own};
+use super::worker::{Line, Worker};
 use crate::control::{Control, ControlError};
 use crate::proc_events::{Connector, ConnectorError};
 use crate::status::Change;
@@ -112,15 +111,12 @@ pub enum LiveError {
     Died(String),
 }
 
-const ANSWER: Duration = Duration::from_secs(2);
-/// Longest wait in poll: a heartbeat is due every 50 ms.
-const TURN: Duration = Duration::from_millis(40);
-/// How long a full channel is waited for.
-const QUEUE_WAIT: Duration = Duration::from_millis(100);
-/// Process events that one batch may hold.
-const MAX_PROC_EVENTS: usize = 1 << 16;
+/// How long the kernel may take to answer.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
+/// How long the kernel's own queue is waited for after the stream was left.
+const BACKLOG: Duration = Duration::from_millis(400);
 
-fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LiveError {
+pub(super) fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LiveError {
     move |source| match source.raw_os_error() {
         Some(libc::EPROTONOSUPPORT) => LiveError::NoAudit,
         Some(libc::EPERM | libc::EACCES | libc::ECONNREFUSED) => LiveError::NotPermitted(what),
@@ -132,57 +128,64 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> LiveError {
 /// The running thread. Dropping it stops it like [`Reader::stop`], which tells about errors.
 #[derive(Debug)]
 pub struct Reader {
-    mode: ActiveMode,
+    switch: Switch,
     counters: Arc<Counters>,
     realtime_refused: Option<String>,
-    stop: Arc<Stop>,
+    line: Arc<Line>,
     thread: Option<JoinHandle<Result<(), String>>>,
-}
-
-#[derive(Debug)]
-struct Stop {
-    asked: AtomicBool,
-    wake: OwnedFd,
 }
 
 impl Reader {
     /// Opens the sockets, becomes owner or listener, and starts the thread. Records may have arrived when it returns.
     ///
+    /// A channel of few places is enough: what the receiver has no time for is put together into larger batches meanwhile.
+    ///
     /// # Errors
     /// [`LiveError`]; nothing is left behind then.
     pub fn start(options: ReaderOptions, tx: Sender<Batch>) -> Result<Self, LiveError> {
+        Self::start_into(options, Box::new(ChannelSink::new(tx)))
+    }
+
+    /// The same, but each batch is given to `take`, which runs in the reader's thread: cheapest where nothing slow
+    /// stands behind it. While it runs nothing is read, so it must never wait. `Break` ends the thread.
+    ///
+    /// # Errors
+    /// [`LiveError`]; nothing is left behind then.
+    pub fn start_inline(
+        options: ReaderOptions,
+        take: impl FnMut(&Batch) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<Self, LiveError> {
+        Self::start_into(options, Box::new(InlineSink(take)))
+    }
+
+    fn start_into(options: ReaderOptions, sink: Box<dyn Sink>) -> Result<Self, LiveError> {
         let counters = Arc::new(Counters::default());
         // First the processes, then their records.
         let connector = match options.proc_events {
             true => Some(Connector::open(options.receive_buffer / 4)?),
             false => None,
         };
-        let mut first = Batch::new();
+        let mut first = Batch::pooled(&Arc::new(Pool::default()));
         let (audit, mode) = open_audit(&options, &mut first, &counters)?;
-        let stop = Arc::new(Stop {
-            asked: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-                .map_err(|e| io_error("make an eventfd")(e.into()))?,
-        });
+        let line = Line::new().map_err(io_error("make an eventfd"))?;
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-        let worker = {
-            let (counters, stop) = (counters.clone(), stop.clone());
+        let work = {
+            let (counters, line) = (counters.clone(), line.clone());
             move || {
-                let refused = options
-                    .realtime
-                    .and_then(|p| collector_sys::set_realtime(0, Some(p)).err())
-                    .map(|e| e.to_string());
+                let heartbeat = options.heartbeat;
+                let mut worker =
+                    Worker::new(audit, connector, sink, counters, heartbeat, line, first);
+                let refused =
+                    options.realtime.and_then(|priority| {
+                        match collector_sys::set_realtime(0, Some(priority)) {
+                            Ok(()) => {
+                                worker.bound_priority();
+                                None
+                            }
+                            Err(e) => Some(e.to_string()),
+                        }
+                    });
                 let _ = ready.send(refused);
-                let mut worker = Worker {
-                    audit,
-                    connector,
-                    tx,
-                    counters,
-                    heartbeat: options.heartbeat,
-                    stop,
-                    stalled: false,
-                    carried: first,
-                };
                 let result = worker.run();
                 if let Err(e) = &result {
                     tracing::error!("the reader of the audit stream ends: {e}");
@@ -192,20 +195,25 @@ impl Reader {
         };
         let thread = thread::Builder::new()
             .name("audit-reader".into())
-            .spawn(worker)
+            .spawn(work)
             .map_err(io_error("start the reader's thread"))?;
         Ok(Self {
-            mode,
+            switch: Switch::new(mode, line.clone(), counters.clone(), options.receive_buffer),
             counters,
             realtime_refused: is_ready.recv().ok().flatten(),
-            stop,
+            line,
             thread: Some(thread),
         })
     }
 
     /// Owner or listener?
     pub fn mode(&self) -> ActiveMode {
-        self.mode
+        self.switch.mode()
+    }
+
+    /// What changes the mode while the reader runs, for the thread that watches the kernel's status.
+    pub fn switch(&self) -> Switch {
+        self.switch.clone()
     }
 
     /// The counters; they live on after the reader.
@@ -223,8 +231,9 @@ impl Reader {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Leaves the stream, hands on what is still queued, and ends the thread. Blocks for some milliseconds, two seconds
-    /// at most; the receiver should still take batches meanwhile.
+    /// Leaves the stream, hands on what is still queued here and in the kernel, and ends the thread. Blocks for some
+    /// milliseconds, a second at most; the receiver should still take batches meanwhile. What the kernel still held when the
+    /// time was over is in [`Counters::left_behind`].
     ///
     /// # Errors
     /// [`LiveError::Unregister`] and [`LiveError::Died`]; the thread has ended in any case.
@@ -236,24 +245,38 @@ impl Reader {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
-        // The command goes through a socket of its own while the thread still drains: the kernel may have to write
+        // The command goes through a socket of its own while the thread still reads: the kernel may have to write
         // records before it can answer, and the answer must not queue behind records.
-        let unregistered = match self.mode {
-            ActiveMode::Exclusive => Control::open().and_then(|mut control| {
-                control.set(&Change {
-                    pid: Some(0),
-                    ..Change::default()
-                })
-            }),
+        let unregistered = match self.mode() {
+            ActiveMode::Exclusive => self.unregister(),
             ActiveMode::Shared => Ok(()),
         };
-        self.stop.asked.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.stop.wake, &1u64.to_ne_bytes());
+        self.line.stop();
         match thread.join() {
             Ok(Ok(())) => unregistered.map_err(LiveError::Unregister),
             Ok(Err(why)) => Err(LiveError::Died(why)),
             Err(_) => Err(LiveError::Died("it panicked".into())),
         }
+    }
+
+    /// Leaves the stream. What the kernel's queue held then still comes, as long as its thread has not seen the queue empty once
+    /// (`kauditd_thread` in `kernel/audit.c` looks for the owner before it begins with the queue).
+    fn unregister(&self) -> Result<(), ControlError> {
+        let mut control = Control::open()?;
+        control.set(&Change {
+            pid: Some(0),
+            ..Change::default()
+        })?;
+        let until = Instant::now() + BACKLOG;
+        let mut left = control.status()?.backlog;
+        while left > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+            left = control.status()?.backlog;
+        }
+        self.counters
+            .left_behind
+            .store(left.into(), Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -270,197 +293,15 @@ fn open_audit(
     first: &mut Batch,
     counters: &Counters,
 ) -> Result<(AuditSocket, ActiveMode), LiveError> {
-    let open =
-        || AuditSocket::open(options.receive_buffer).map_err(io_error("open the audit socket"));
+    let buffer = options.receive_buffer;
     if options.mode != Mode::Shared {
-        let mut audit = open()?;
-        match audit.register(ANSWER, first, counters) {
-            Ok(()) => return Ok((audit, ActiveMode::Exclusive)),
-            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {
-                if options.mode == Mode::Exclusive {
-                    let pid = Control::open()
-                        .and_then(|mut c| c.status())
-                        .map_or(0, |s| s.pid);
-                    return Err(LiveError::OwnerExists { pid });
-                }
-            }
-            Err(e) => return Err(io_error("become the owner of the audit stream")(e)),
+        match own(buffer, first, counters) {
+            Ok(audit) => return Ok((audit, ActiveMode::Exclusive)),
+            Err(LiveError::OwnerExists { .. }) if options.mode == Mode::Auto => {}
+            Err(e) => return Err(e),
         }
     }
-    let audit = open()?;
-    audit
-        .join()
-        .map_err(io_error("join the audit multicast group"))?;
+    let audit =
+        AuditSocket::listening(buffer).map_err(io_error("join the audit multicast group"))?;
     Ok((audit, ActiveMode::Shared))
-}
-
-struct Worker {
-    audit: AuditSocket,
-    connector: Option<Connector>,
-    tx: Sender<Batch>,
-    counters: Arc<Counters>,
-    heartbeat: Option<OwnedFd>,
-    stop: Arc<Stop>,
-    /// The channel was full for the whole wait; until it takes something again nothing is waited for.
-    stalled: bool,
-    /// What a batch that could not be delivered leaves to the next one: its process events and marks.
-    carried: Batch,
-}
-
-impl Worker {
-    fn run(&mut self) -> io::Result<()> {
-        let mut closed = false;
-        while !closed && !self.stop.asked.load(Ordering::Acquire) {
-            closed = !self.turn()?;
-            self.beat();
-            let mut fds: smallvec::SmallVec<[_; 3]> =
-                smallvec::smallvec![self.audit.as_fd(), self.stop.wake.as_fd()];
-            fds.extend(self.connector.as_ref().map(AsFd::as_fd));
-            wait_readable(&fds, TURN)?;
-        }
-        // The kernel sends nothing more to us. Whatever fills a multicast socket meanwhile must not hold us, though.
-        for _ in 0..256 {
-            let before = self.counters.records.load(Ordering::Relaxed);
-            if closed || !self.turn()? || self.counters.records.load(Ordering::Relaxed) == before {
-                break;
-            }
-            self.beat();
-        }
-        Ok(())
-    }
-
-    /// Reads what is there and hands it on. `false`: nobody receives any more.
-    fn turn(&mut self) -> io::Result<bool> {
-        let mut batch = mem::take(&mut self.carried);
-        batch.received = Instant::now();
-        self.audit.read(&mut batch, &self.counters)?;
-        if let Some(connector) = &mut self.connector {
-            let drained = connector.drain(&mut batch.proc_events, MAX_PROC_EVENTS)?;
-            batch.connector_overrun |= drained.overrun;
-            add(&self.counters.connector_messages, drained.messages);
-            add(&self.counters.connector_missing, drained.missing);
-            add(&self.counters.connector_overruns, drained.overrun.into());
-        }
-        Ok(batch.is_empty() || self.deliver(batch))
-    }
-
-    fn deliver(&mut self, mut batch: Batch) -> bool {
-        let wait = if self.stalled {
-            Duration::ZERO
-        } else {
-            QUEUE_WAIT
-        };
-        match reserve(&self.tx, wait, || beat(self.heartbeat.as_ref())) {
-            Reserved::Place(place) => {
-                place.send(batch);
-                add(&self.counters.batches, 1);
-                self.stalled = false;
-                true
-            }
-            Reserved::Full => {
-                let records = batch.drop_records();
-                // Without records it is only the rest of an earlier one.
-                add(&self.counters.queue_dropped_batches, (records > 0).into());
-                add(&self.counters.queue_dropped_records, records);
-                self.stalled = true;
-                self.carried = batch;
-                true
-            }
-            Reserved::Closed => false,
-        }
-    }
-
-    fn beat(&self) {
-        beat(self.heartbeat.as_ref());
-    }
-}
-
-/// A full pipe means that the watchdog has bytes enough, a broken one that it is gone.
-fn beat(heartbeat: Option<&OwnedFd>) {
-    if let Some(fd) = heartbeat {
-        let _ = rustix::io::write(fd, b".");
-    }
-}
-
-enum Reserved<'a> {
-    Place(Permit<'a, Batch>),
-    Full,
-    Closed,
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// A place in the channel, waited for at most `limit` from a thread that is not tokio's.
-fn reserve(tx: &Sender<Batch>, limit: Duration, mut beat: impl FnMut()) -> Reserved<'_> {
-    use tokio::sync::mpsc::error::TrySendError;
-    match tx.try_reserve() {
-        Ok(place) => return Reserved::Place(place),
-        Err(TrySendError::Closed(())) => return Reserved::Closed,
-        Err(TrySendError::Full(())) if limit.is_zero() => return Reserved::Full,
-        Err(TrySendError::Full(())) => {}
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut place = pin!(tx.reserve());
-    let until = Instant::now() + limit;
-    loop {
-        match place.as_mut().poll(&mut context) {
-            Poll::Ready(Ok(place)) => return Reserved::Place(place),
-            Poll::Ready(Err(_)) => return Reserved::Closed,
-            Poll::Pending => {}
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Reserved::Full;
-        }
-        beat();
-        thread::park_timeout(left.min(TURN));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_channel_is_waited_for_and_then_given_up() {
-        let (tx, mut rx) = tokio::sync::mpsc::channel(1);
-        assert!(matches!(
-            reserve(&tx, Duration::ZERO, || ()),
-            Reserved::Place(_)
-        ));
-        tx.try_send(Batch::new()).unwrap();
-        assert!(matches!(
-            reserve(&tx, Duration::ZERO, || ()),
-            Reserved::Full
-        ));
-        let (began, mut beats) = (Instant::now(), 0);
-        assert!(matches!(
-            reserve(&tx, Duration::from_millis(90), || beats += 1),
-            Reserved::Full
-        ));
-        assert!(
-            began.elapsed() >= Duration::from_millis(90) && beats >= 2,
-            "{beats}"
-        );
-
-        thread::scope(|scope| {
-            scope.spawn(|| rx.blocking_recv());
-            assert!(matches!(
-                reserve(&tx, Duration::from_secs(10), || ()),
-                Reserved::Place(_)
-            ));
-        });
-        drop(rx);
-        assert!(matches!(
-            reserve(&tx, Duration::from_secs(10), || ()),
-            Reserved::Closed
-        ));
-    }
 }

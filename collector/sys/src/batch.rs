@@ -29,6 +29,8 @@ struct Received {
 pub struct RecvBatch {
     buffer: Box<[u8]>,
     slot: usize,
+    named: bool,
+    asked: usize,
     received: Vec<Received>,
     senders: Vec<libc::sockaddr_nl>,
     vectors: Vec<libc::iovec>,
@@ -47,6 +49,8 @@ impl RecvBatch {
         Self {
             buffer: vec![0; slots * slot].into_boxed_slice(),
             slot,
+            named: true,
+            asked: slots,
             received: Vec::with_capacity(slots),
             // SAFETY: sockaddr_nl is a plain C structure for which all zeroes is a valid value.
             senders: vec![unsafe { mem::zeroed() }; slots],
@@ -55,17 +59,37 @@ impl RecvBatch {
         }
     }
 
+    /// Does not ask who sent a datagram ([`Datagram::sender`] is then 0): for a connected socket, on which only one can.
+    pub fn without_senders(mut self) -> Self {
+        self.named = false;
+        self
+    }
+
     /// Takes what is queued, without waiting, and returns the number of datagrams.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is queued, `ENOBUFS` when the kernel dropped datagrams for want of buffer since the
     /// last call (netlink(7)), and whatever else recvmmsg(2) says. The batch is then empty.
     pub fn receive(&mut self, fd: impl AsFd) -> io::Result<usize> {
+        self.receive_with(fd, libc::MSG_DONTWAIT)
+    }
+
+    /// Waits for the first datagram (as long as the socket's `SO_RCVTIMEO` says) and takes what else is queued then.
+    ///
+    /// # Errors
+    /// Those of [`RecvBatch::receive`]; `WouldBlock` when the time is over, `Interrupted` when a signal came.
+    pub fn receive_waiting(&mut self, fd: impl AsFd) -> io::Result<usize> {
+        self.receive_with(fd, libc::MSG_WAITFORONE)
+    }
+
+    fn receive_with(&mut self, fd: impl AsFd, flags: libc::c_int) -> io::Result<usize> {
+        self.asked = self.next_asked();
         self.received.clear();
         self.vectors.clear();
         self.vectors.extend(
             self.buffer
                 .chunks_exact_mut(self.slot)
+                .take(self.asked)
                 .map(|slot| libc::iovec {
                     iov_base: slot.as_mut_ptr().cast(),
                     iov_len: slot.len(),
@@ -80,28 +104,30 @@ impl RecvBatch {
                     .map(|(vector, sender)| {
                         // SAFETY: mmsghdr is a plain C structure for which all zeroes is a valid value.
                         let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-                        header.msg_hdr.msg_name = ptr::from_mut(sender).cast();
-                        header.msg_hdr.msg_namelen =
-                            mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+                        if self.named {
+                            header.msg_hdr.msg_name = ptr::from_mut(sender).cast();
+                            header.msg_hdr.msg_namelen =
+                                mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+                        }
                         header.msg_hdr.msg_iov = vector;
                         header.msg_hdr.msg_iovlen = 1;
                         header
                     }),
             );
         // SAFETY: `headers` holds as many entries as the length says. Each points to its own sockaddr_nl (with its
-        // size) and to one iovec, which covers one disjoint slot of `buffer`; all of them belong to `self`, which is
+        // size) or to none, and to one iovec, which covers one disjoint slot of `buffer`; all of them belong to `self`, which is
         // borrowed mutably for this whole function, and none moves. A null timeout means none.
         let got = unsafe {
             libc::recvmmsg(
                 fd.as_fd().as_raw_fd(),
                 self.headers.as_mut_ptr(),
                 self.headers.len() as libc::c_uint,
-                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
+                (flags | libc::MSG_TRUNC) as _,
                 ptr::null_mut(),
             )
         };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        let slot = self.slot;
+        let (slot, named) = (self.slot, self.named);
         self.received
             .extend(
                 self.headers
@@ -114,16 +140,21 @@ impl RecvBatch {
                             len: len.min(slot),
                             truncated: len > slot
                                 || header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-                            sender: sender.nl_pid,
+                            sender: if named { sender.nl_pid } else { 0 },
                         }
                     }),
             );
         Ok(got)
     }
 
-    /// How many datagrams one call can take.
-    pub fn slots(&self) -> usize {
-        self.senders.len()
+    /// How many datagrams the last call could have taken: when it took so many, there may be more.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// The structures of every slot are filled anew for each call: on a quiet socket a few are enough.
+    fn next_asked(&self) -> usize {
+        (self.received.len() * 2).clamp(8.min(self.senders.len()), self.senders.len())
     }
 
     /// What the last call brought, in the order of the queue.
@@ -152,6 +183,27 @@ mod tests {
             None,
         )
         .unwrap()
+    }
+
+    #[test]
+    fn more_slots_are_asked_for_while_they_fill() {
+        let (a, b) = pair();
+        let mut batch = RecvBatch::new(64, 8).without_senders();
+        for _ in 0..60 {
+            send(&a, b"x", SendFlags::empty()).unwrap();
+        }
+        let mut taken = vec![];
+        while let Ok(got) = batch.receive_waiting(&b) {
+            taken.push((got, batch.asked()));
+            if got < batch.asked() {
+                break;
+            }
+        }
+        assert_eq!(taken, [(8, 8), (16, 16), (32, 32), (4, 64)]);
+        assert_eq!(
+            batch.receive(&b).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 
     #[test]

@@ -6,16 +6,19 @@
 //! | call | why it is here |
 //! |---|---|
 //! | `recvmmsg(2)` | rustix has no wrapper; one call takes up to a whole batch of datagrams |
-//! | `sched_setscheduler(2)` | rustix has no wrapper |
+//! | `getsockopt(2)` with `SO_MEMINFO` | rustix has no wrapper |
+//! | `sched_setscheduler(2)`, `sched_getscheduler(2)`, `sched_getparam(2)` | rustix has no wrapper |
 
 mod batch;
+mod queue;
 mod schedule;
 
 use std::io;
 use std::os::fd::AsFd;
 
 pub use batch::{Datagram, RecvBatch};
-pub use schedule::{MAX_PRIORITY, set_realtime};
+pub use queue::{ReceiveQueue, receive_queue};
+pub use schedule::{MAX_PRIORITY, Scheduling, scheduling, set_realtime, set_scheduling};
 
 /// Sets the receive buffer of a socket beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`, socket(7)) and returns what
 /// the kernel then accounts, in bytes (it doubles the figure that it is given).

@@ -1,0 +1,432 @@
+//! What the thread `audit-reader` does.
+
+use std::collections::{VecDeque, vec_deque::Drain};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use rustix::event::{EventfdFlags, eventfd};
+use smallvec::SmallVec;
+
+use super::audit_socket::AuditSocket;
+use super::batch::Batch;
+use super::counters::{Counters, add};
+use super::sink::{Offer, Sink};
+use super::{TURN, wait_readable};
+use crate::proc_events::Connector;
+
+/// Bytes of records that are held for a next stage that does not take them. What is more stays in the socket until that is
+/// half full.
+pub const HELD_BYTES: usize = 16 << 20;
+/// Held batches grow to this before the next one is begun.
+const MERGED_BYTES: usize = 512 << 10;
+/// How often the socket is looked at while no more can be held.
+const FULL_TURN: Duration = Duration::from_millis(10);
+/// How full the socket may become before records are dropped. The kernel waits for us at 1.
+const PRESSURE: f64 = 0.5;
+/// Process events that one batch may hold.
+const MAX_PROC_EVENTS: usize = 1 << 16;
+/// Turns after which a socket that never becomes empty counts as read.
+const MAX_TURNS: usize = 256;
+/// Silence after which the stream that was left has nothing more to say.
+const SILENCE: Duration = Duration::from_millis(20);
+/// How long the end may take.
+const END: Duration = Duration::from_millis(400);
+
+/// What the thread is told from outside.
+pub(super) enum Order {
+    /// Read this socket too, from now on the first one; `first` was read from it already.
+    Join {
+        audit: Box<AuditSocket>,
+        first: Batch,
+        done: SyncSender<()>,
+    },
+    /// Read the former socket empty and close it.
+    Leave { done: SyncSender<()> },
+}
+
+/// The thread's bell: it rings when the next stage has room, when there are orders, and at the end.
+#[derive(Debug)]
+pub(super) struct Line {
+    bell: OwnedFd,
+    stop: AtomicBool,
+    ordered: AtomicBool,
+    orders: Mutex<Vec<Order>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Join { .. } => "Join",
+            Self::Leave { .. } => "Leave",
+        })
+    }
+}
+
+impl Line {
+    pub(super) fn new() -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            stop: AtomicBool::new(false),
+            ordered: AtomicBool::new(false),
+            orders: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        self.orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(order);
+        self.ordered.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    fn silence(&self) {
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    }
+}
+
+impl Wake for Line {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+pub(super) struct Worker {
+    audit: AuditSocket,
+    /// During a change of mode, the socket that is about to be left.
+    former: Option<Box<AuditSocket>>,
+    connector: Option<Connector>,
+    sink: Box<dyn Sink>,
+    counters: Arc<Counters>,
+    heartbeat: Option<OwnedFd>,
+    line: Arc<Line>,
+    waker: Waker,
+    /// What is being read.
+    open: Batch,
+    /// What the next stage did not take yet, oldest first.
+    held: VecDeque<Batch>,
+    held_bytes: usize,
+    realtime: Option<Busy>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        audit: AuditSocket,
+        connector: Option<Connector>,
+        sink: Box<dyn Sink>,
+        counters: Arc<Counters>,
+        heartbeat: Option<OwnedFd>,
+        line: Arc<Line>,
+        first: Batch,
+    ) -> Self {
+        Self {
+            audit,
+            former: None,
+            connector,
+            sink,
+            counters,
+            heartbeat,
+            waker: Waker::from(line.clone()),
+            line,
+            open: first,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            realtime: None,
+        }
+    }
+
+    /// The thread runs at a real-time priority now, which is to be given up when it uses the whole processor.
+    pub(super) fn bound_priority(&mut self) {
+        self.realtime = Some(Busy::new());
+    }
+
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut wanted = true;
+        while wanted && !self.line.stop.load(Ordering::Acquire) {
+            self.obey()?;
+            self.read()?;
+            wanted = self.hand_on();
+            self.beat();
+            self.look_at_priority();
+        }
+        if wanted { self.finish() } else { Ok(()) }
+    }
+
+    /// Waits for something to read, a turn at most, and reads it.
+    fn read(&mut self) -> io::Result<()> {
+        let began_empty = self.open.is_empty();
+        if self.held.is_empty() && self.former.is_none() {
+            self.audit.read_waiting(&mut self.open, &self.counters)?;
+        } else {
+            let full = self.is_full();
+            let mut fds: SmallVec<[BorrowedFd<'_>; 3]> = SmallVec::new();
+            fds.push(self.line.bell.as_fd());
+            if !full {
+                fds.push(self.audit.as_fd());
+                fds.extend(self.former.as_ref().map(|former| former.as_fd()));
+            }
+            wait_readable(&fds, if full { FULL_TURN } else { TURN })?;
+            drop(fds);
+            self.line.silence();
+            self.read_now()?;
+        }
+        if began_empty {
+            self.open.received = Instant::now();
+        }
+        self.read_connector()
+    }
+
+    /// Reads what is queued, without waiting. When nothing more can be held it stays in the socket until that is half full.
+    fn read_now(&mut self) -> io::Result<()> {
+        let full = self.is_full();
+        if full && self.audit.fill().max(self.former_fill()) < PRESSURE {
+            return Ok(());
+        }
+        if let Some(former) = &mut self.former {
+            former.read(&mut self.open, &self.counters)?;
+        }
+        self.audit.read(&mut self.open, &self.counters)?;
+        if full {
+            let records = self.open.drop_records();
+            add(&self.counters.queue_dropped_batches, (records > 0).into());
+            add(&self.counters.queue_dropped_records, records);
+        }
+        Ok(())
+    }
+
+    fn former_fill(&self) -> f64 {
+        self.former.as_ref().map_or(0.0, |former| former.fill())
+    }
+
+    fn read_connector(&mut self) -> io::Result<()> {
+        let Some(connector) = &mut self.connector else {
+            return Ok(());
+        };
+        let drained = connector.drain(&mut self.open.proc_events, MAX_PROC_EVENTS)?;
+        self.open.connector_overrun |= drained.overrun;
+        add(&self.counters.connector_messages, drained.messages);
+        add(&self.counters.connector_missing, drained.missing);
+        add(&self.counters.connector_overruns, drained.overrun.into());
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.held_bytes >= HELD_BYTES
+    }
+
+    /// Offers what is there to the next stage and holds what that does not take. `false`: nobody wants any more.
+    fn hand_on(&mut self) -> bool {
+        while let Some(oldest) = self.held.front_mut() {
+            let weight = oldest.weight();
+            match self.sink.offer(oldest, &self.waker) {
+                Offer::Taken => {
+                    add(&self.counters.batches, 1);
+                    self.held.pop_front();
+                    self.held_bytes -= weight;
+                }
+                Offer::Full => break,
+                Offer::Closed => return false,
+            }
+        }
+        if self.open.is_empty() {
+            return true;
+        }
+        if self.held.is_empty() {
+            match self.sink.offer(&mut self.open, &self.waker) {
+                Offer::Taken => {
+                    add(&self.counters.batches, 1);
+                    return true;
+                }
+                Offer::Full => {}
+                Offer::Closed => return false,
+            }
+        }
+        add(&self.counters.held_turns, 1);
+        // What cannot be held keeps its process events and the mark of what was dropped, for the next turn.
+        if !self.is_full() {
+            self.hold();
+        }
+        true
+    }
+
+    fn hold(&mut self) {
+        self.held_bytes += self.open.weight();
+        if let Some(newest) = self.held.back_mut()
+            && newest.byte_len() + self.open.byte_len() <= MERGED_BYTES
+            && newest.append(&mut self.open)
+        {
+            return;
+        }
+        self.held.push_back(self.open.take());
+    }
+
+    fn obey(&mut self) -> io::Result<()> {
+        if !self.line.ordered.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let orders = mem::take(
+            &mut *self
+                .line
+                .orders
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for order in orders {
+            let done = match order {
+                Order::Join { audit, first, done } => {
+                    self.empty(|this| this.read_now())?;
+                    self.former = Some(Box::new(mem::replace(&mut self.audit, *audit)));
+                    // A batch of its own: it may hold again what came through the other socket.
+                    if !self.open.is_empty() {
+                        self.hold();
+                    }
+                    self.open = first;
+                    done
+                }
+                Order::Leave { done } => {
+                    self.empty(|this| this.read_now())?;
+                    self.former = None;
+                    done
+                }
+            };
+            let _ = done.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Reads until nothing is there, but not for ever.
+    fn empty(&mut self, read: impl Fn(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        for _ in 0..MAX_TURNS {
+            let before = self.counters.records.load(Ordering::Relaxed);
+            read(self)?;
+            if self.counters.records.load(Ordering::Relaxed) == before || !self.hand_on() {
+                break;
+            }
+            self.beat();
+        }
+        Ok(())
+    }
+
+    /// The stream was left: what is still on its way is read, and everything is handed on, within [`END`].
+    fn finish(&mut self) -> io::Result<()> {
+        let until = Instant::now() + END;
+        loop {
+            let before = self.counters.records.load(Ordering::Relaxed);
+            self.read_now()?;
+            self.read_connector()?;
+            if !self.hand_on() {
+                return Ok(());
+            }
+            self.beat();
+            if Instant::now() >= until {
+                break;
+            }
+            if self.counters.records.load(Ordering::Relaxed) == before {
+                if self.held.is_empty() && self.open.is_empty() && !self.more_comes()? {
+                    break;
+                }
+                if !self.held.is_empty() {
+                    wait_readable(&[self.line.bell.as_fd()], FULL_TURN)?;
+                    self.line.silence();
+                }
+            }
+        }
+        self.give_up_held();
+        Ok(())
+    }
+
+    /// Is there something to read within [`SILENCE`]?
+    fn more_comes(&self) -> io::Result<bool> {
+        let before = Instant::now();
+        wait_readable(&[self.audit.as_fd()], SILENCE)?;
+        Ok(before.elapsed() < SILENCE)
+    }
+
+    fn give_up_held(&mut self) {
+        let mut lost = self.open.drop_records();
+        let held: Drain<'_, Batch> = self.held.drain(..);
+        lost += held.map(|batch| batch.len() as u64).sum::<u64>();
+        self.held_bytes = 0;
+        add(&self.counters.queue_dropped_batches, (lost > 0).into());
+        add(&self.counters.queue_dropped_records, lost);
+    }
+
+    /// A full pipe means that the watchdog has bytes enough, a broken one that it is gone.
+    fn beat(&self) {
+        if let Some(fd) = &self.heartbeat {
+            let _ = rustix::io::write(fd, b".");
+        }
+    }
+
+    fn look_at_priority(&mut self) {
+        if self.realtime.as_mut().is_some_and(Busy::too_long) {
+            self.realtime = None;
+            add(&self.counters.realtime_given_up, 1);
+            let done = collector_sys::set_realtime(0, None);
+            tracing::warn!(
+                "the reader used nearly all of a processor for seconds; its real-time priority is given up ({})",
+                done.map_or_else(|e| e.to_string(), |()| "done".to_owned())
+            );
+        }
+    }
+}
+
+/// Watches how much of a processor the calling thread uses.
+struct Busy {
+    since: Instant,
+    used: Duration,
+    full: u32,
+}
+
+impl Busy {
+    const SPAN: Duration = Duration::from_secs(1);
+    const SHARE: f64 = 0.9;
+    const SPANS: u32 = 3;
+
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            used: thread_time(),
+            full: 0,
+        }
+    }
+
+    fn too_long(&mut self) -> bool {
+        let span = self.since.elapsed();
+        if span < Self::SPAN {
+            return false;
+        }
+        let used = thread_time();
+        let share = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
+        (self.since, self.used) = (Instant::now(), used);
+        self.full = if share >= Self::SHARE {
+            self.full + 1
+        } else {
+            0
+        };
+        self.full >= Self::SPANS
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
