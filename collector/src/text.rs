@@ -37,6 +37,15 @@ pub fn to_text(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// [`to_text`] of bytes that nobody else needs: plain ASCII is not copied.
+pub fn into_text(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text,
+        Ok(text) => to_text(text.as_bytes()).into_owned(),
+        Err(error) => to_text(error.as_bytes()).into_owned(),
+    }
+}
+
 /// The bytes that `to_text` was given.
 pub fn to_bytes(text: &str) -> Cow<'_, [u8]> {
     if !text.chars().any(is_escape) {
@@ -62,7 +71,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_survive(bytes: Vec<u8>) {
-            prop_assert_eq!(to_bytes(&to_text(&bytes)).into_owned(), bytes);
+            prop_assert_eq!(to_bytes(&to_text(&bytes)).into_owned(), &bytes[..]);
+            prop_assert_eq!(to_text(&bytes).into_owned(), into_text(bytes));
         }
 
         #[test]

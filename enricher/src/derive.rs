@@ -3,7 +3,7 @@
 
 use collector::Event;
 use collector::decode::{SocketAddress, Syscall, UNSET, errno_name};
-use collector::text::to_text;
+use collector::text::{into_text, to_text};
 use compact_str::{CompactString, format_compact};
 
 use crate::activity::{
@@ -19,7 +19,7 @@ pub fn derive(event: Event) -> Activity {
     let call = event.syscall();
     let name = call.as_ref().and_then(Syscall::name);
     let category = classify::category(&event, name, call.as_ref().map_or(0, |c| c.args[0]));
-    let cwd = event.cwd().map(|c| text(&c));
+    let cwd = event.cwd().map(into_text);
     let process = process(&event, call.as_ref(), cwd.clone());
     let paths = path_infos(&event, name, call.as_ref(), cwd.as_deref());
     let socket = event.sockaddr().map(|a| socket(&a));
@@ -84,15 +84,11 @@ fn syscall_info(call: &Syscall<'_>) -> SyscallInfo {
 fn process(event: &Event, call: Option<&Syscall<'_>>, cwd: Option<String>) -> Process {
     let argv = event
         .argv()
-        .map(|argv| argv.iter().map(|a| text(a)).collect());
-    let title = event.title().map(|t| {
-        let trimmed = t.strip_suffix(b"\0").unwrap_or(&t);
-        text(
-            &trimmed
-                .iter()
-                .map(|&b| if b == 0 { b' ' } else { b })
-                .collect::<Vec<_>>(),
-        )
+        .map(|argv| argv.into_iter().map(into_text).collect());
+    let title = event.title().map(|mut t| {
+        t.pop_if(|last| *last == 0);
+        t.iter_mut().filter(|b| **b == 0).for_each(|b| *b = b' ');
+        into_text(t)
     });
     let mut process = Process {
         argv: argv.unwrap_or_default(),
@@ -171,12 +167,13 @@ fn path_infos(
         .filter(|p| p.starts_with('/'));
     let base = if elsewhere { parent.as_deref() } else { cwd };
     items
-        .iter()
+        .into_iter()
         .map(|item| {
-            let name = item.name.as_deref().map(text).unwrap_or_default();
-            let path = match &item.name {
-                None => String::new(),
-                Some(_) => paths::join(base, &name).unwrap_or_else(|| name.clone()),
+            let named = item.name.is_some();
+            let name = item.name.map(into_text).unwrap_or_default();
+            let path = match named {
+                false => String::new(),
+                true => paths::join(base, &name).unwrap_or_else(|| name.clone()),
             };
             PathInfo {
                 path,
@@ -184,15 +181,30 @@ fn path_infos(
                 host_path: None,
                 undeclared: false,
                 inode: item.resolved.then_some(item.inode),
-                dev: item
-                    .resolved
-                    .then(|| format_compact!("{:02x}:{:02x}", item.dev.0, item.dev.1)),
+                dev: item.resolved.then(|| device_text(item.dev.0, item.dev.1)),
                 mode: item.resolved.then_some(item.mode),
                 ouid: item.resolved.then_some(item.ouid),
                 nametype: item.nametype.name().into(),
             }
         })
         .collect()
+}
+
+/// `00:2b`. Nearly every device fits into two digits each, and each file of each event has one.
+fn device_text(major: u32, minor: u32) -> CompactString {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u32| DIGITS[(n & 15) as usize];
+    let text = [
+        digit(major >> 4),
+        digit(major),
+        b':',
+        digit(minor >> 4),
+        digit(minor),
+    ];
+    match std::str::from_utf8(&text) {
+        Ok(text) if major < 256 && minor < 256 => CompactString::from(text),
+        _ => format_compact!("{major:02x}:{minor:02x}"),
+    }
 }
 
 /// Device of a path as numbers, from its text.
