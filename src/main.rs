@@ -20,6 +20,7 @@ mod output;
 mod query;
 mod search;
 mod show;
+mod stored;
 mod times;
 mod views;
 

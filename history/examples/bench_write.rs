@@ -85,7 +85,7 @@ fn entry(number: u64, rng: &mut Rng) -> Entry {
         kind: Kind::Activity,
         time_ms,
         id,
-        terms,
+        terms: terms.into(),
         body: body.into_bytes(),
     }
 }

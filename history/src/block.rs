@@ -1,12 +1,12 @@
 //! A sealed block: up to 1,024 rows in order of arrival.
 //!
 //! The bodies go into frames, zstd, up to 256 rows each, so that one row costs one small frame to read. All else goes into the block's
-//! meta: hashes of the frames and of the meta before (the chain), then, compressed together, the columns (order, time, kind, id) and the
-//! dictionary: for each field its terms in order, and for each term the rows that have it.
+//! meta: hashes of the frames and of the meta before (the chain), then, compressed together, the columns (order, time, kind, id), the
+//! dictionary (for each field its terms, and for each term the rows that have it) and the hashes of amendments.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::dictionary::Dictionary;
 use crate::entry::{Entry, Field, Kind};
 use crate::error::{Result, StoreError};
 use crate::rowset::RowSet;
@@ -22,7 +22,9 @@ const FRAME_BYTES: usize = 160 << 10;
 pub(crate) const MOST_ROWS: usize = 8192;
 /// zstd: level 1 cost 4.7 µs an event and 127 bytes, level 3 15 % less space for twice the time.
 const LEVEL: i32 = 1;
-const LAYOUT: u8 = 1;
+/// Layout 1 had no amendments, and its terms were sorted.
+const LAYOUT: u8 = 2;
+const LAYOUTS: std::ops::RangeInclusive<u8> = 1..=LAYOUT;
 /// Most that anything compressed may grow to: a bound for what comes from disk.
 const LARGEST: usize = 96 << 20;
 
@@ -211,22 +213,23 @@ pub(crate) struct Sealed {
     pub(crate) hashes: Vec<u32>,
 }
 
-/// Builds the meta of a block.
+/// An amendment that a block names: key behind its letter and lane, and hash of its value.
+pub(crate) type Named = (Vec<u8>, Hash);
+
+/// Builds the meta of a block. The dictionary is of exactly these rows.
 pub(crate) fn seal(
     packer: &mut Packer,
     number: u64,
     previous: &Hash,
     rows: &[Arc<Placed>],
     frames: &[FrameRef],
+    dictionary: &Dictionary,
+    amendments: &[Named],
 ) -> Result<Sealed> {
     let mut kinds = [0u32; 4];
     let (mut min_ms, mut max_ms) = (u64::MAX, 0);
-    let mut hashes = Vec::with_capacity(rows.len() * 4);
-    let mut dictionary: BTreeMap<
-        u8,
-        std::collections::HashMap<std::borrow::Cow<'_, [u8]>, Vec<u16>>,
-    > = BTreeMap::new();
-    let mut raw = Vec::with_capacity(rows.len() * 32);
+    let mut hashes = Vec::with_capacity(rows.len() + dictionary.len());
+    let mut raw = Vec::with_capacity(rows.len() * 64);
 
     let (mut last_seq, mut last_ms) = (0i64, 0i64);
     for row in rows {
@@ -252,37 +255,38 @@ pub(crate) fn seal(
         last_id = id;
         hashes.push(terms::hash24(Field::Id as u8, &terms::stored(id)));
     }
-    for (place, row) in rows.iter().enumerate() {
-        for (field, term) in row.entry.terms.iter().take(terms::MOST) {
-            let postings = dictionary
-                .entry(*field as u8)
-                .or_default()
-                .entry(terms::stored(term))
-                .or_default();
-            if postings.last() != Some(&(place as u16)) {
-                postings.push(place as u16);
-            }
-        }
-    }
-    put_uint(&mut raw, dictionary.len() as u64);
-    for (field, terms_of_field) in dictionary {
-        let mut sorted: Vec<_> = terms_of_field.into_iter().collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let (mut sizes, mut texts, mut counts, mut postings) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (term, list) in &sorted {
-            hashes.push(terms::hash24(field, term));
+    let (list, starts) = dictionary.postings();
+    let fields = dictionary.by_field();
+    put_uint(
+        &mut raw,
+        fields.iter().filter(|f| !f.is_empty()).count() as u64,
+    );
+    let (mut sizes, mut texts, mut counts, mut postings) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (field, numbers) in fields.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
+        [&mut sizes, &mut texts, &mut counts, &mut postings]
+            .into_iter()
+            .for_each(Vec::clear);
+        for number in numbers.iter().map(|n| *n as usize) {
+            let (_, term) = dictionary.term(number);
+            hashes.push(terms::hash24(field as u8, term));
             put_uint(&mut sizes, term.len() as u64);
             texts.extend_from_slice(term);
             let start = postings.len();
-            put_postings(&mut postings, list, rows.len());
+            let of_term = &list[starts[number] as usize..starts[number + 1] as usize];
+            put_postings(&mut postings, of_term, rows.len());
             put_uint(&mut counts, (postings.len() - start) as u64);
         }
-        raw.push(field);
-        put_uint(&mut raw, sorted.len() as u64);
-        for section in [sizes, texts, counts, postings] {
-            put_bytes(&mut raw, &section);
+        raw.push(field as u8);
+        put_uint(&mut raw, numbers.len() as u64);
+        for section in [&sizes, &texts, &counts, &postings] {
+            put_bytes(&mut raw, section);
         }
+    }
+    put_uint(&mut raw, amendments.len() as u64);
+    for (key, hash) in amendments {
+        put_bytes(&mut raw, key);
+        raw.extend_from_slice(hash);
     }
     hashes.sort_unstable();
     hashes.dedup();
@@ -353,6 +357,8 @@ pub(crate) struct Meta {
     pub(crate) seqs: Vec<u64>,
     pub(crate) times: Vec<u64>,
     pub(crate) kinds: Vec<Kind>,
+    /// Amendments of rows of this lane that were written before this block was sealed and after the one before it.
+    pub(crate) amendments: Vec<Named>,
     ids: Vec<u8>,
     id_bounds: Vec<u32>,
     raw: Vec<u8>,
@@ -363,9 +369,7 @@ pub(crate) struct Meta {
 impl Meta {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut head = Reader::new(bytes);
-        if head.byte()? != LAYOUT {
-            return None;
-        }
+        let layout = head.byte().filter(|l| LAYOUTS.contains(l))?;
         let number = head.uint()?;
         let previous = head.hash()?;
         let rows = head.size().filter(|n| *n <= MOST_ROWS)?;
@@ -418,7 +422,14 @@ impl Meta {
             };
             fields.push((field, [section()?, section()?, section()?, section()?]));
         }
+        let mut amendments = Vec::new();
+        if layout > 1 {
+            for _ in 0..reader.size()? {
+                amendments.push((reader.bytes()?.to_vec(), reader.hash()?));
+            }
+        }
         Some(Self {
+            amendments,
             number,
             previous,
             frames,

@@ -107,6 +107,81 @@ impl Field {
     }
 }
 
+/// Terms of one entry, each once, in one piece of memory: an event has twenty of them and more.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    bytes: Vec<u8>,
+    /// Field, and where the term ends.
+    list: Vec<(Field, u32)>,
+}
+
+impl Terms {
+    /// Room for that many terms and bytes.
+    pub fn with_capacity(terms: usize, bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            list: Vec::with_capacity(terms),
+        }
+    }
+
+    /// Adds a term, unless it is there already. Beyond 4 GiB in all nothing is added.
+    pub fn push(&mut self, field: Field, term: &[u8]) {
+        let mut start = 0;
+        for (of, end) in &self.list {
+            let end = *end as usize;
+            if end - start == term.len() && *of == field && self.bytes[start..end] == *term {
+                return;
+            }
+            start = end;
+        }
+        if let Ok(end) = u32::try_from(self.bytes.len() + term.len()) {
+            self.bytes.extend_from_slice(term);
+            self.list.push((field, end));
+        }
+    }
+
+    /// All of them, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, &[u8])> {
+        self.list.iter().scan(0, |start, (field, end)| {
+            let from = std::mem::replace(start, *end as usize);
+            Some((*field, &self.bytes[from..*end as usize]))
+        })
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |(field, term)| (field, String::from_utf8_lossy(term).into_owned());
+        f.debug_list().entries(self.iter().map(text)).finish()
+    }
+}
+
+impl<T: AsRef<[u8]>> FromIterator<(Field, T)> for Terms {
+    fn from_iter<I: IntoIterator<Item = (Field, T)>>(terms: I) -> Self {
+        let mut out = Self::default();
+        terms
+            .into_iter()
+            .for_each(|(field, term)| out.push(field, term.as_ref()));
+        out
+    }
+}
+
+impl<T: AsRef<[u8]>> From<Vec<(Field, T)>> for Terms {
+    fn from(terms: Vec<(Field, T)>) -> Self {
+        terms.into_iter().collect()
+    }
+}
+
 /// One thing to keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -117,7 +192,7 @@ pub struct Entry {
     /// Name, unique within its kind: `1795353018.414:5`, `A-42`.
     pub id: String,
     /// What it is to be found by. A field may come several times. Terms longer than 512 bytes are found by their exact value only.
-    pub terms: Vec<(Field, Vec<u8>)>,
+    pub terms: Terms,
     /// What the program wants back.
     pub body: Vec<u8>,
 }
@@ -125,8 +200,7 @@ pub struct Entry {
 impl Entry {
     /// Memory that it takes, in bytes, for the bound of the queue.
     pub(crate) fn weight(&self) -> usize {
-        let terms: usize = self.terms.iter().map(|(_, t)| t.len() + 40).sum();
-        128 + self.id.len() + self.body.len() + terms
+        128 + self.id.len() + self.body.len() + self.terms.bytes.len() + self.terms.list.len() * 8
     }
 }
 

@@ -8,8 +8,12 @@ pub(crate) const META: u8 = b'm';
 pub(crate) const SUPER: u8 = b's';
 /// Which blocks of a super-block hold which terms: `x lane part super`.
 pub(crate) const INDEX: u8 = b'x';
-/// Rows of the open block, not sealed yet: `h lane block chunk`.
-pub(crate) const HOT: u8 = b'h';
+/// Rows of the open block as format 1 kept them: `h lane block chunk`.
+pub(crate) const HOT_1: u8 = b'h';
+/// Rows of the open block, not sealed yet: `i lane block chunk`.
+pub(crate) const HOT: u8 = b'i';
+/// An amendment that no sealed block names yet: `y lane block kind id`.
+pub(crate) const PENDING: u8 = b'y';
 /// A later state of a row: `v lane block kind id`.
 pub(crate) const AMENDMENT: u8 = b'v';
 /// A block has amendments: `w lane block`.
@@ -24,6 +28,14 @@ pub(crate) const AREA: u8 = b'a';
 pub(crate) const QUEUE: u8 = b'q';
 /// What did not fit into the first part of a value: `p key-of-value part`.
 pub(crate) const PART: u8 = b'p';
+
+/// Keys without a value between two sorts of keys, so that what changes often never shares a page of the tree with what is large: sled
+/// writes a page of up to 16 neighbours anew when one of them has changed ten times.
+pub(crate) fn fences() -> impl Iterator<Item = Vec<u8>> {
+    [FRAME, LANE, META, INDEX]
+        .into_iter()
+        .flat_map(|what| (0..24).map(move |number| vec![what, u8::MAX, number]))
+}
 
 /// Key or prefix of a lane.
 pub(crate) fn lane(what: u8, lane: usize) -> Vec<u8> {
@@ -54,6 +66,15 @@ pub(crate) fn frame(lane: usize, number: u64, frame: u16) -> Vec<u8> {
 pub(crate) fn hot(lane: usize, number: u64, chunk: u32) -> Vec<u8> {
     let mut key = block(HOT, lane, number);
     key.extend_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// Amendment that waits for its block, as [`amendment`].
+pub(crate) fn pending(lane: usize, number: u64, kind: u8, id: &str) -> Vec<u8> {
+    let mut key = amendment(lane, number, kind, id);
+    if let Some(what) = key.first_mut() {
+        *what = PENDING;
+    }
     key
 }
 

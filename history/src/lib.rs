@@ -18,6 +18,7 @@
 mod anchor;
 mod area;
 mod block;
+mod dictionary;
 mod entry;
 mod error;
 mod find;
@@ -32,6 +33,7 @@ mod manifest;
 mod query;
 mod recent;
 mod recover;
+mod reserve;
 mod retention;
 mod rowset;
 mod scan;
@@ -51,7 +53,7 @@ mod writer;
 
 pub use anchor::{Anchor, AnchorCheck, AnchorError};
 pub use area::{Area, Queue};
-pub use entry::{Cursor, CursorError, Entry, Field, Kind, Row};
+pub use entry::{Cursor, CursorError, Entry, Field, Kind, Row, Terms};
 pub use error::{Dropped, StoreError, Why};
 pub use intake::Amendment;
 pub use maintain::{Compacted, compact, probe, set_aside, was_closed};

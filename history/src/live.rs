@@ -19,7 +19,7 @@ pub(crate) const FINDINGS: usize = 1;
 
 /// Lane that an entry goes into.
 pub(crate) fn lane_of(entry: &Entry) -> usize {
-    if entry.kind != Kind::Activity || entry.terms.iter().any(|(field, _)| *field == Field::Alert) {
+    if entry.kind != Kind::Activity || entry.terms.iter().any(|(field, _)| field == Field::Alert) {
         FINDINGS
     } else {
         EVENTS

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use crate::error::{Result, StoreError};
 
 /// Format that this code writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Pages up to a quarter of it stay out of sled's separate files.
 const SEGMENT: usize = 16 << 20;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
+    pub(crate) format: u32,
     pub(crate) segment_size: usize,
 }
 
@@ -55,8 +56,14 @@ pub(crate) fn open(dir: &Path) -> Result<Manifest> {
         .mode(0o700)
         .create(dir)
         .map_err(StoreError::io("making the folder", dir))?;
+    write(dir, SEGMENT)?;
+    open(dir)
+}
+
+fn write(dir: &Path, segment_size: usize) -> Result<()> {
+    let path = dir.join("manifest");
     let text = format!(
-        "# History of syscall-monitor. Written once; the data beside it cannot be read without it.\nformat = {FORMAT}\nsegment_size = {SEGMENT}\n"
+        "# History of syscall-monitor. Written once; the data beside it cannot be read without it.\nformat = {FORMAT}\nsegment_size = {segment_size}\n"
     );
     let new = dir.join("manifest.new");
     File::create(&new)
@@ -66,8 +73,17 @@ pub(crate) fn open(dir: &Path) -> Result<Manifest> {
         })
         .and_then(|()| fs::rename(&new, &path))
         .and_then(|()| File::open(dir)?.sync_all())
-        .map_err(StoreError::io("writing", &path))?;
-    parse(dir, &text)
+        .map_err(StoreError::io("writing", &path))
+}
+
+/// Before anything is written: a store of an earlier format is one of this format from now on. What is in it can still be read.
+pub(crate) fn upgrade(dir: &Path) -> Result<()> {
+    write(dir, open(dir)?.segment_size)
+}
+
+/// Is it of an earlier format?
+pub(crate) fn is_old(dir: &Path) -> Result<bool> {
+    Ok(open(dir)?.format < FORMAT)
 }
 
 fn parse(dir: &Path, text: &str) -> Result<Manifest> {
@@ -97,7 +113,10 @@ fn parse(dir: &Path, text: &str) -> Result<Manifest> {
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| n.is_power_of_two() && (256..=1 << 24).contains(n))
         .ok_or_else(damaged)?;
-    Ok(Manifest { segment_size })
+    Ok(Manifest {
+        format: found,
+        segment_size,
+    })
 }
 
 /// Process that holds an flock on this file, from /proc/locks (proc(5)).
@@ -143,8 +162,8 @@ mod tests {
     fn a_newer_format_is_refused_and_nonsense_is_damage() {
         let dir = Path::new("/x");
         assert!(matches!(
-            parse(dir, "format = 2\nsegment_size = 16777216"),
-            Err(StoreError::Version { found: 2, .. })
+            parse(dir, "format = 3\nsegment_size = 16777216"),
+            Err(StoreError::Version { found: 3, .. })
         ));
         assert!(matches!(
             parse(dir, "format = 1\nsegment_size = 7"),

@@ -248,9 +248,13 @@ impl<'a> Filter<'a> {
     /// Does a row of an open block fit?
     pub(crate) fn fits(&self, entry: &Entry, change: Option<&Change>) -> bool {
         self.clauses.iter().all(|compiled| {
-            let terms = &entry.terms[..entry.terms.len().min(terms::MOST)];
-            let found = compiled.any_of(terms)
-                || change.is_some_and(|change| compiled.any_of(&change.terms))
+            let more = change.iter().flat_map(|c| &c.terms);
+            let mut all = entry
+                .terms
+                .iter()
+                .take(terms::MOST)
+                .chain(more.map(|(field, term)| (*field, &term[..])));
+            let found = all.any(|(field, term)| compiled.fits(field, term))
                 || (compiled.clause.field == Field::Id
                     && compiled.matches(&terms::stored(entry.id.as_bytes())));
             found != compiled.clause.negate
@@ -266,9 +270,11 @@ impl Compiled<'_> {
             || self.globs.iter().any(|g| g.matches(term))
     }
 
+    fn fits(&self, field: Field, term: &[u8]) -> bool {
+        field == self.clause.field && self.matches(&terms::stored(term))
+    }
+
     fn any_of(&self, terms: &[(Field, Vec<u8>)]) -> bool {
-        terms
-            .iter()
-            .any(|(field, term)| *field == self.clause.field && self.matches(&terms::stored(term)))
+        terms.iter().any(|(field, term)| self.fits(*field, term))
     }
 }

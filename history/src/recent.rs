@@ -1,19 +1,39 @@
 //! Ids that were seen last, to tell a repeat from something new without a look at the disk.
 
-use std::collections::hash_map::{HashMap, RandomState};
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::dictionary::Keyed;
 use crate::entry::Kind;
 
 /// Where a row lies: lane and number of the block.
 pub(crate) type Spot = (usize, u64);
 
+/// What is hashed is a hash already.
+#[derive(Default)]
+struct Taken(u64);
+
+impl Hasher for Taken {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// The newest ids of the kinds that share it, bounded.
 pub(crate) struct Recent {
     /// Keyed with random numbers: nobody can make one id look like another.
-    seed: RandomState,
-    spots: HashMap<u64, Spot>,
+    seed: Keyed,
+    spots: HashMap<u64, Spot, BuildHasherDefault<Taken>>,
     order: VecDeque<u64>,
     most: usize,
     /// For each lane, the first block whose ids are all here.
@@ -23,8 +43,8 @@ pub(crate) struct Recent {
 impl Recent {
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            seed: RandomState::new(),
-            spots: HashMap::new(),
+            seed: Keyed::new(),
+            spots: HashMap::default(),
             order: VecDeque::new(),
             most: most.max(1),
             floor: BTreeMap::new(),
@@ -32,7 +52,7 @@ impl Recent {
     }
 
     fn hash(&self, kind: Kind, id: &[u8]) -> u64 {
-        self.seed.hash_one((kind, id))
+        self.seed.hash(kind as u8, id)
     }
 
     pub(crate) fn get(&self, kind: Kind, id: &[u8]) -> Option<Spot> {

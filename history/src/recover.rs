@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use sled::{Batch, Tree};
 
-use crate::block::{BlockInfo, Meta, Placed};
+use crate::block::{BlockInfo, FrameRef, Meta, Placed};
 use crate::entry::Kind;
 use crate::error::{Result, StoreError};
 use crate::lane::LaneState;
 use crate::live::{LANES, Live};
 use crate::recent::Recent;
-use crate::value;
+use crate::value::{self, Hash};
 use crate::wire::Reader;
 use crate::{find, hot, index, keys};
 
@@ -27,6 +27,13 @@ pub(crate) struct RecoveredLane {
     pub(crate) rows: Vec<Arc<Placed>>,
     /// Number of the next chunk of the hot log.
     pub(crate) chunk: u32,
+    /// Frames of the open block, and how many of the rows are in them.
+    pub(crate) frames: Vec<FrameRef>,
+    pub(crate) framed: usize,
+    /// Rows lie in the hot log of format 1.
+    pub(crate) old_log: bool,
+    /// Amendments that no sealed block names yet.
+    pub(crate) pending: BTreeMap<Vec<u8>, Hash>,
 }
 
 /// Everything that was found.
@@ -47,9 +54,11 @@ pub(crate) fn recover(tree: &Tree) -> Result<Recovered> {
     let (mut activities, mut others) = (Recent::new(ACTIVITIES), Recent::new(OTHERS));
     let mut next_seq = 0;
     for lane in 0..LANES {
-        let (state, rows, chunk) = recover_lane(tree, lane, &mut live, &mut problems)?;
+        let state = recover_lane(tree, lane, &mut live, &mut problems)?;
+        let mut open = open_block(tree, lane, state, &mut problems)?;
+        open.pending = pending(tree, lane)?;
         remember(tree, lane, &live, &mut activities, &mut others)?;
-        for row in &rows {
+        for row in &open.rows {
             let recent = if row.entry.kind == Kind::Activity {
                 &mut activities
             } else {
@@ -57,13 +66,14 @@ pub(crate) fn recover(tree: &Tree) -> Result<Recovered> {
             };
             recent.insert(row.entry.kind, row.entry.id.as_bytes(), (lane, state.open));
         }
-        next_seq = rows
+        next_seq = open
+            .rows
             .iter()
             .map(|row| row.seq + 1)
             .fold(state.next_seq.max(next_seq), u64::max);
-        live[lane].open = rows.clone();
+        live[lane].open = open.rows.clone();
         live[lane].open_number = state.open;
-        lanes.push(RecoveredLane { state, rows, chunk });
+        lanes.push(open);
     }
     let lanes = lanes
         .try_into()
@@ -78,14 +88,12 @@ pub(crate) fn recover(tree: &Tree) -> Result<Recovered> {
     })
 }
 
-type LaneParts = (LaneState, Vec<Arc<Placed>>, u32);
-
 fn recover_lane(
     tree: &Tree,
     lane: usize,
     live: &mut Live,
     problems: &mut Vec<String>,
-) -> Result<LaneParts> {
+) -> Result<LaneState> {
     let mut state = match value::get(tree, &keys::lane(keys::LANE, lane)) {
         Ok(Some(bytes)) => LaneState::read(&bytes),
         Ok(None) => None,
@@ -147,32 +155,123 @@ fn recover_lane(
         }
     }
 
-    let (mut rows, mut chunk) = (Vec::new(), 0);
-    for item in value::scan(tree, &keys::block(keys::HOT, lane, state.open)) {
-        let (key, bytes) = item?;
-        chunk = key
-            .get(10..14)
-            .and_then(|b| b.try_into().ok())
-            .map_or(chunk, u32::from_be_bytes)
-            + 1;
-        match bytes.ok().and_then(|b| hot::read_chunk(&b)) {
-            Some(placed) => rows.extend(placed.into_iter().map(Arc::new)),
-            None => problems.push(format!(
-                "a chunk of the newest rows of lane {lane} is damaged; its rows are lost"
-            )),
+    Ok(state)
+}
+
+/// Rows of the open block, from the hot log and the frames that are written already.
+fn open_block(
+    tree: &Tree,
+    lane: usize,
+    state: LaneState,
+    problems: &mut Vec<String>,
+) -> Result<RecoveredLane> {
+    let mut open = RecoveredLane {
+        state,
+        rows: Vec::new(),
+        chunk: 0,
+        frames: Vec::new(),
+        framed: 0,
+        old_log: false,
+        pending: BTreeMap::new(),
+    };
+    let lost =
+        || format!("a chunk of the newest rows of lane {lane} is damaged; its rows are lost");
+    for item in value::scan(tree, &keys::block(keys::HOT_1, lane, state.open)) {
+        let (_, bytes) = item?;
+        open.old_log = true;
+        match bytes.ok().and_then(|b| hot::read_chunk_1(&b)) {
+            Some(placed) => open.rows.extend(placed.into_iter().map(Arc::new)),
+            None => problems.push(lost()),
         }
     }
-    Ok((state, rows, chunk))
+    let mut unsaved = hot::Unsaved::default();
+    for item in value::scan(tree, &keys::block(keys::HOT, lane, state.open)) {
+        let (_, bytes) = item?;
+        open.chunk += 1;
+        if bytes.ok().and_then(|b| unsaved.read(&b)).is_none() {
+            problems.push(lost());
+        }
+    }
+    let mut row = unsaved.rows.into_iter();
+    let mut whole = open.rows.is_empty();
+    for (place, frame) in unsaved.frames.iter().enumerate() {
+        let read = find::frame(tree, lane, state.open, place as u16)
+            .ok()
+            .flatten()
+            .filter(|read| read.rows() == frame.rows);
+        if read.is_none() {
+            whole = false;
+            problems.push(format!(
+                "a frame of the newest rows of lane {lane} is damaged; bodies of up to {} rows are lost",
+                frame.rows
+            ));
+        }
+        for (inside, (mut placed, with_body)) in row.by_ref().take(frame.rows).enumerate() {
+            if !with_body {
+                let Some(body) = read.as_ref().and_then(|f| f.body(inside)) else {
+                    continue;
+                };
+                placed.entry.body = body.to_vec();
+            }
+            open.rows.push(Arc::new(placed));
+        }
+    }
+    let framed = open.rows.len();
+    for (placed, with_body) in row {
+        whole &= with_body;
+        if with_body {
+            open.rows.push(Arc::new(placed));
+        }
+    }
+    if whole {
+        (open.frames, open.framed) = (unsaved.frames, framed);
+    }
+    Ok(open)
+}
+
+/// What a store of format 1 lacks: its amendments are named by the next block.
+pub(crate) fn adopt(tree: &Tree) -> Result<()> {
+    let mut batch = Batch::default();
+    for key in tree.scan_prefix([keys::AMENDMENT]).keys() {
+        let key = key.map_err(StoreError::engine("reading amendments"))?;
+        let rest = key.get(1..).unwrap_or_default();
+        batch.insert([&[keys::PENDING][..], rest].concat(), sled::IVec::default());
+    }
+    tree.apply_batch(batch)
+        .and_then(|()| tree.flush())
+        .map(drop)
+        .map_err(StoreError::engine("taking over amendments"))
+}
+
+/// Amendments that no sealed block names yet.
+fn pending(tree: &Tree, lane: usize) -> Result<BTreeMap<Vec<u8>, Hash>> {
+    let mut out = BTreeMap::new();
+    for key in tree.scan_prefix(keys::lane(keys::PENDING, lane)).keys() {
+        let key = key.map_err(StoreError::engine("reading which amendments are new"))?;
+        let name = key.get(2..).unwrap_or_default();
+        let of = [&keys::lane(keys::AMENDMENT, lane)[..], name].concat();
+        if let Ok(Some(bytes)) = value::get(tree, &of) {
+            out.insert(name.to_vec(), value::hash(&of, &bytes));
+        }
+    }
+    Ok(out)
 }
 
 /// First or last block with a meta.
 fn edge(tree: &Tree, lane: usize, last: bool) -> Result<Option<u64>> {
-    let mut keys = tree.scan_prefix(keys::lane(keys::META, lane)).keys();
-    let key = if last { keys.next_back() } else { keys.next() };
-    Ok(key
-        .transpose()
-        .map_err(StoreError::engine("looking for blocks"))?
-        .and_then(|key| keys::block_of(&key)))
+    let mut items = tree.scan_prefix(keys::lane(keys::META, lane));
+    while let Some(item) = if last {
+        items.next_back()
+    } else {
+        items.next()
+    } {
+        let (key, value) = item.map_err(StoreError::engine("looking for blocks"))?;
+        // Keys of blocks to come have no value.
+        if !value.is_empty() {
+            return Ok(keys::block_of(&key));
+        }
+    }
+    Ok(None)
 }
 
 /// The state of a lane from its blocks, when the record of it is lost.

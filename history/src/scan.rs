@@ -240,8 +240,8 @@ impl Scan<'_> {
                 let mut found = RowSet::empty(rows.len());
                 for (place, row) in rows.iter().enumerate() {
                     let more = change(row).map_or(&[][..], |c| &c.terms[..]);
-                    let mut all = row.entry.terms.iter().chain(more);
-                    if all.any(|(_, term)| search.is_in(term))
+                    if row.entry.terms.iter().any(|(_, term)| search.is_in(term))
+                        || more.iter().any(|(_, term)| search.is_in(term))
                         || search.is_in(row.entry.id.as_bytes())
                     {
                         found.insert(place);

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use sled::{Batch, Tree};
 
 use crate::error::{Result, StoreError};
+use crate::intake::lock;
 use crate::lane::LaneState;
 use crate::live::LANES;
 use crate::shared::Shared;
@@ -32,12 +33,37 @@ pub(crate) fn begin(shared: &Shared, dir: &Path) -> Result<()> {
     let target = store::open_engine(dir, 8 << 20)?;
     for what in [
         keys::LANE,
+        keys::HOT_1,
         keys::HOT,
         keys::COUNTER,
         keys::AREA,
         keys::QUEUE,
     ] {
         copy(&shared.db, &target, &[what], |_| true)?;
+    }
+    for lane in 0..LANES {
+        // Frames of the open block, which is sealed perhaps when the others are copied.
+        let open = lock(&shared.live)[lane].open_number;
+        copy(
+            &shared.db,
+            &target,
+            &keys::block(keys::FRAME, lane, open),
+            |_| true,
+        )?;
+        copy(
+            &shared.db,
+            &target,
+            &keys::lane(keys::AMENDMENT, lane),
+            |_| true,
+        )?;
+        for what in [keys::AMENDED, keys::PENDING] {
+            for item in shared.db.scan_prefix(keys::lane(what, lane)) {
+                let (key, flag) = item.map_err(StoreError::engine("copying"))?;
+                target
+                    .insert(key, flag)
+                    .map_err(StoreError::engine("copying"))?;
+            }
+        }
     }
     target
         .flush()
@@ -74,20 +100,6 @@ fn copy_blocks(shared: &Shared, dir: &Path) -> Result<()> {
                 .map(u64::from_be_bytes)
                 .is_some_and(|n| n < complete)
         })?;
-        copy(
-            &shared.db,
-            &target,
-            &keys::lane(keys::AMENDMENT, lane),
-            |key| keys::block_of(key).is_some_and(|n| n <= state.open),
-        )?;
-        for item in shared.db.scan_prefix(keys::lane(keys::AMENDED, lane)) {
-            let (key, flag) = item.map_err(StoreError::engine("copying"))?;
-            if keys::block_of(&key).is_some_and(|n| n <= state.open) {
-                target
-                    .insert(key, flag)
-                    .map_err(StoreError::engine("copying"))?;
-            }
-        }
     }
     target
         .flush()

@@ -154,8 +154,12 @@ impl Store {
     /// nothing can be read. Damage to single values is no error: [`Stats::problems`] names it.
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let db = open_engine(dir, options.cache_bytes)?;
-        let recovered = recover::recover(&db)?;
         let read_only = options.read_only;
+        if !read_only && manifest::is_old(dir)? {
+            recover::adopt(&db)?;
+            manifest::upgrade(dir)?;
+        }
+        let recovered = recover::recover(&db)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             intake: Intake::new(options.queue_entries, options.queue_bytes),

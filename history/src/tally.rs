@@ -218,11 +218,12 @@ pub(crate) fn run(
             }
             out.row(slot(entry.time_ms), entry.kind);
             let mut seen = Vec::new();
-            let more = change.map_or(&[][..], |c| &c.terms[..]);
+            let more = change.iter().flat_map(|c| &c.terms);
+            let more = more.map(|(field, term)| (*field, &term[..]));
             for (field, term) in entry.terms.iter().take(terms::MOST).chain(more) {
-                if of.fields.contains(field) && !seen.contains(&(field, term)) {
+                if of.fields.contains(&field) && !seen.contains(&(field, term)) {
                     seen.push((field, term));
-                    out.add(of, slot(entry.time_ms), *field, &terms::stored(term), 1);
+                    out.add(of, slot(entry.time_ms), field, &terms::stored(term), 1);
                 }
             }
         }

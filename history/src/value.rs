@@ -127,14 +127,14 @@ pub(crate) fn check(tree: &Tree, key: &[u8], value: IVec) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// Reads a value.
+/// Reads a value. A key that is only held ready ([`crate::reserve`]) has none.
 pub(crate) fn get(tree: &Tree, key: &[u8]) -> Result<Option<Bytes>> {
     match tree
         .get(key)
         .map_err(StoreError::engine("reading a value"))?
     {
-        Some(value) => check(tree, key, value).map(Some),
-        None => Ok(None),
+        Some(value) if !value.is_empty() => check(tree, key, value).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -186,12 +186,13 @@ pub(crate) fn behind(prefix: &[u8]) -> Bound<Vec<u8>> {
     Bound::Unbounded
 }
 
-/// Every value whose key begins with `prefix`, in order. A damaged value is an error in its place; the scan goes on behind it.
+/// Every value whose key begins with `prefix`, in order; keys without a value are passed over. A damaged value is an error in its place; the scan goes on behind it.
 pub(crate) fn scan<'a>(
     tree: &'a Tree,
     prefix: &[u8],
 ) -> impl Iterator<Item = Result<(IVec, Result<Bytes>)>> + 'a {
     tree.range((Bound::Included(prefix.to_vec()), behind(prefix)))
+        .filter(|item| item.as_ref().map_or(true, |(_, value)| !value.is_empty()))
         .map(move |item| {
             let (key, value) = item.map_err(StoreError::engine("scanning values"))?;
             let bytes = check(tree, &key, value);

@@ -4,7 +4,7 @@
 //! changed, taken out or put elsewhere breaks the chain at its place. Indexes and summaries are made anew from the blocks and compared;
 //! everything else carries a checksum of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -56,6 +56,8 @@ struct Check<'a> {
     shared: &'a Shared,
     tree: &'a Tree,
     report: VerifyReport,
+    /// Amendments of the lane as the blocks name them, the newest.
+    named: HashMap<Vec<u8>, Hash>,
 }
 
 /// Checks everything that is stored when it begins.
@@ -67,6 +69,7 @@ pub(crate) fn run(
         shared,
         tree: &shared.db,
         report: VerifyReport::default(),
+        named: HashMap::new(),
     };
     for problem in lock(&shared.problems).iter() {
         check.report.problems.push(Problem {
@@ -85,6 +88,7 @@ pub(crate) fn run(
             return Ok(check.report);
         }
         check.strays(lane, state)?;
+        check.amendments(lane, state)?;
     }
     check.values()?;
     Ok(check.report)
@@ -184,6 +188,7 @@ impl Check<'_> {
                     expected = Some(hash);
                     last_ms = Some(info.max_ms);
                     self.frames(lane, &meta, times)?;
+                    self.named.extend(meta.amendments.iter().cloned());
                     infos.push(info);
                     meta.hashes()
                         .map(|mine| hashes.insert(number, mine.into()))
@@ -327,9 +332,85 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Every amendment must be what the newest block that names it says, or be too new to be named.
+    fn amendments(&mut self, lane: usize, state: &LaneState) -> Result<()> {
+        let mut named = std::mem::take(&mut self.named);
+        let prefix = keys::lane(keys::AMENDMENT, lane);
+        let mut stored = HashMap::new();
+        for item in value::scan(self.tree, &prefix) {
+            let (key, bytes) = item?;
+            // Damage is reported with the values.
+            let hash = bytes.ok().map(|bytes| value::hash(&key, &bytes));
+            stored.insert(key.get(2..).unwrap_or_default().to_vec(), hash);
+        }
+        // What came since we began.
+        let open = lock(&self.shared.live)[lane].open_number;
+        for number in state.open..open {
+            if let Ok((meta, _, _)) = self.meta(lane, number)? {
+                named.extend(meta.amendments);
+            }
+        }
+        // A store of format 1 named none: those are only as sure as their own checksums.
+        let old = |key: &[u8]| !named.contains_key(key) && !self.names_amendments(lane, state);
+        let mut wrong: Vec<(Vec<u8>, &str)> = Vec::new();
+        for (key, hash) in &stored {
+            let differs = hash.is_some_and(|hash| named.get(key) != Some(&hash));
+            if differs && !old(key) && !self.is_new(lane, key, &named)? {
+                wrong.push((key.clone(), "an amendment is not what was written"));
+            }
+        }
+        for key in named.keys().filter(|key| !stored.contains_key(*key)) {
+            let number = key.get(..8).and_then(|b| b.try_into().ok());
+            let number = number.map_or(0, u64::from_be_bytes);
+            let kept = number >= state.base && !self.retired(lane, number);
+            if kept && !self.is_new(lane, key, &named)? {
+                wrong.push((key.clone(), "an amendment is missing"));
+            }
+        }
+        for (key, what) in wrong {
+            let number = key.get(..8).and_then(|b| b.try_into().ok());
+            let number = number.map_or(0, u64::from_be_bytes);
+            let times = self.known(lane, number).map(|b| (b.min_ms, b.max_ms));
+            self.problem(lane, number, times, what);
+        }
+        Ok(())
+    }
+
+    /// Does no block of the lane name amendments, because all are of format 1?
+    fn names_amendments(&self, lane: usize, state: &LaneState) -> bool {
+        let last = state.open.checked_sub(1).filter(|n| *n >= state.base);
+        last.is_some_and(|number| {
+            value::get(self.tree, &keys::block(keys::META, lane, number))
+                .ok()
+                .flatten()
+                .is_some_and(|bytes| bytes.first().is_some_and(|layout| *layout > 1))
+        })
+    }
+
+    /// Was the amendment written after the newest block that was looked at, or again while we looked?
+    fn is_new(&self, lane: usize, key: &[u8], named: &HashMap<Vec<u8>, Hash>) -> Result<bool> {
+        let of = |what: u8| [&keys::lane(what, lane)[..], key].concat();
+        let pending = self
+            .tree
+            .contains_key(of(keys::PENDING))
+            .map_err(StoreError::engine("reading which amendments are new"))?;
+        let key = of(keys::AMENDMENT);
+        let now = match value::get(self.tree, &key) {
+            Ok(bytes) => bytes.map(|bytes| value::hash(&key, &bytes)),
+            Err(_) => None,
+        };
+        let key = key.get(2..).unwrap_or_default();
+        Ok((pending && now.is_some()) || (now.is_some() && now.as_ref() == named.get(key)))
+    }
+
     /// Blocks where none should be, and hot rows of blocks that are sealed.
     fn strays(&mut self, lane: usize, state: &LaneState) -> Result<()> {
         let ranges = [
+            (
+                keys::HOT_1,
+                state.open,
+                "rows of a sealed block lie in the old hot log, too",
+            ),
             (keys::META, state.base, "a block lies before the first one"),
             (keys::FRAME, state.base, "rows lie before the first block"),
             (
@@ -340,10 +421,14 @@ impl Check<'_> {
         ];
         for (what, behind, problem) in ranges {
             let range = keys::lane(what, lane)..keys::block(what, lane, behind);
-            let stray = self.tree.range(range).keys().next().transpose();
-            if let Some(key) = stray.map_err(StoreError::engine("looking for stray blocks"))? {
+            let stray = self
+                .tree
+                .range(range)
+                .find(|item| item.as_ref().map_or(true, |(_, value)| !value.is_empty()))
+                .transpose();
+            if let Some((key, _)) = stray.map_err(StoreError::engine("looking for stray blocks"))? {
                 let number = keys::block_of(&key).unwrap_or(0);
-                if what == keys::HOT || !self.retired(lane, number) {
+                if [keys::HOT, keys::HOT_1].contains(&what) || !self.retired(lane, number) {
                     self.problem(lane, number, None, problem);
                 }
             }
@@ -354,6 +439,7 @@ impl Check<'_> {
     /// Values with nothing but their own checksum, and parts that belong to nothing are left to these.
     fn values(&mut self) -> Result<()> {
         let names = [
+            (keys::HOT_1, "a chunk of the newest rows"),
             (keys::HOT, "a chunk of the newest rows"),
             (keys::AMENDMENT, "an amendment"),
             (keys::COUNTER, "a counter"),
@@ -364,14 +450,14 @@ impl Check<'_> {
             for item in value::scan(self.tree, &[what]) {
                 let (key, bytes) = item?;
                 let good = match bytes {
-                    Ok(bytes) if what == keys::HOT => hot::read_chunk(&bytes).is_some(),
+                    Ok(bytes) if what == keys::HOT_1 => hot::read_chunk_1(&bytes).is_some(),
                     Ok(bytes) if what == keys::AMENDMENT => hot::Change::read(&bytes).is_some(),
                     Ok(_) => true,
                     // The writer may have taken it out between key and parts.
                     Err(_) => value::get(self.tree, &key).is_ok_and(|v| v.is_none()),
                 };
                 if !good {
-                    let block = [keys::HOT, keys::AMENDMENT]
+                    let block = [keys::HOT_1, keys::HOT, keys::AMENDMENT]
                         .contains(&what)
                         .then(|| keys::block_of(&key))
                         .flatten();

@@ -8,14 +8,15 @@
 mod admit;
 mod seal;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sled::Batch;
 
-use crate::block::{Packer, Placed};
+use crate::block::{self, FrameRef, Packer, Placed};
+use crate::dictionary::Dictionary;
 use crate::error::{Result, StoreError, Why};
 use crate::hot::{self, Change};
 use crate::intake::{Command, lock};
@@ -23,13 +24,17 @@ use crate::lane::LaneState;
 use crate::live::{EVENTS, LANES, LaneView};
 use crate::recent::Recent;
 use crate::recover::Recovered;
+use crate::reserve::Reserve;
 use crate::shared::{Shared, now_ms};
 use crate::sync::Syncer;
 use crate::ticket::Promise;
+use crate::value::Hash;
 use crate::{keys, retention, snapshot, value};
 
 /// A row is durable at most this long after it was taken in, and the time of a flush.
 const COMMIT: Duration = Duration::from_millis(180);
+/// Rows from which on a commit makes a frame of them; fewer would compress badly.
+const FRAME_LEAST: usize = 64;
 /// How often room on the disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -38,9 +43,19 @@ struct Lane {
     state: LaneState,
     rows: Vec<Arc<Placed>>,
     bytes: usize,
-    /// Rows that are in the hot log already.
+    /// Terms of the rows.
+    dictionary: Dictionary,
+    /// Rows, and terms of the dictionary, that are in the hot log already.
     saved: usize,
+    saved_terms: usize,
     chunk: u32,
+    /// Frames that are written already, and how many rows are in them.
+    frames: Vec<FrameRef>,
+    framed: usize,
+    /// Rows lie in the hot log of format 1, too.
+    old_log: bool,
+    /// Amendments that no sealed block names yet: key behind letter and lane, and hash.
+    pending: BTreeMap<Vec<u8>, Hash>,
     /// When its first row came.
     born: Option<Instant>,
     /// Rows that readers do not see yet.
@@ -57,6 +72,7 @@ pub(crate) struct Writer {
     batch: Batch,
     /// Amendments in the batch, so that a second one of the same row builds on the first.
     amended: HashMap<Vec<u8>, Change>,
+    reserve: Reserve,
     lanes: [Lane; LANES],
     next_seq: u64,
     activities: Recent,
@@ -71,22 +87,41 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, syncer: Syncer, recovered: Recovered) -> Result<Self> {
-        let lanes = recovered.lanes.map(|lane| Lane {
-            state: lane.state,
-            bytes: lane.rows.iter().map(|row| row.entry.weight()).sum(),
-            saved: lane.rows.len(),
-            chunk: lane.chunk,
-            born: (!lane.rows.is_empty()).then(Instant::now),
-            fresh: 0,
-            rows: lane.rows,
-            older: (0, 0),
+        let lanes = recovered.lanes.map(|lane| {
+            let mut dictionary = Dictionary::new();
+            lane.rows
+                .iter()
+                .for_each(|row| dictionary.add(&row.entry.terms));
+            Lane {
+                state: lane.state,
+                bytes: lane.rows.iter().map(|row| row.entry.weight()).sum(),
+                // They are saved anew: the numbers of the terms may be others where something was damaged.
+                saved: 0,
+                saved_terms: 0,
+                dictionary,
+                chunk: lane.chunk,
+                frames: lane.frames,
+                framed: lane.framed,
+                old_log: lane.old_log,
+                pending: lane.pending,
+                born: (!lane.rows.is_empty()).then(Instant::now),
+                fresh: 0,
+                rows: lane.rows,
+                older: (0, 0),
+            }
         });
+        let reserve = if shared.options.read_only {
+            Reserve::default()
+        } else {
+            Reserve::find(&shared.db)?
+        };
         Ok(Self {
             shared,
             syncer,
             packer: Packer::new()?,
             batch: Batch::default(),
             amended: HashMap::new(),
+            reserve,
             lanes,
             next_seq: recovered.next_seq,
             activities: recovered.activities,
@@ -226,14 +261,7 @@ impl Writer {
                 self.seal(number)?;
                 continue;
             }
-            let chunk = hot::chunk(&mut self.packer, &lane.rows[lane.saved..])?;
-            value::put(
-                &mut self.batch,
-                &keys::hot(number, lane.state.open, lane.chunk),
-                &chunk,
-            )?;
-            lane.chunk += 1;
-            lane.saved = lane.rows.len();
+            self.save(number)?;
         }
         self.apply()?;
         let began = Instant::now();
@@ -252,6 +280,60 @@ impl Writer {
             .for_each(|promise| promise.keep(Ok(())));
         self.dirty = None;
         self.syncer.dirty();
+        Ok(())
+    }
+
+    /// Puts the rows of an open block that are not in the hot log into it, and their bodies into frames where they are enough.
+    fn save(&mut self, number: usize) -> Result<()> {
+        if self.lanes[number].rows.len() - self.lanes[number].framed >= FRAME_LEAST {
+            self.frame(number)?;
+        }
+        let lane = &mut self.lanes[number];
+        if std::mem::take(&mut lane.old_log) {
+            let (from, to) = (lane.state.open, lane.state.open + 1);
+            value::remove_range(
+                &self.shared.db,
+                &mut self.batch,
+                &keys::block(keys::HOT_1, number, from),
+                &keys::block(keys::HOT_1, number, to),
+            )?;
+        }
+        if lane.saved == 0 && lane.chunk > 0 {
+            value::remove_range(
+                &self.shared.db,
+                &mut self.batch,
+                &keys::block(keys::HOT, number, lane.state.open),
+                &keys::block(keys::HOT, number, lane.state.open + 1),
+            )?;
+            lane.chunk = 0;
+        }
+        let chunk = hot::chunk(
+            &mut self.packer,
+            &hot::Saved {
+                rows: &lane.rows,
+                dictionary: &lane.dictionary,
+                from: lane.saved,
+                terms: lane.saved_terms,
+                frames: &lane.frames,
+                framed: lane.framed,
+            },
+        )?;
+        let key = keys::hot(number, lane.state.open, lane.chunk);
+        value::put(&mut self.batch, &key, &chunk)?;
+        lane.chunk += 1;
+        (lane.saved, lane.saved_terms) = (lane.rows.len(), lane.dictionary.len());
+        Ok(())
+    }
+
+    /// Puts the rows of an open block that are in no frame yet into frames.
+    fn frame(&mut self, number: usize) -> Result<()> {
+        let lane = &mut self.lanes[number];
+        for (frame, rows) in block::frames(&mut self.packer, &lane.rows[lane.framed..])? {
+            let key = keys::frame(number, lane.state.open, lane.frames.len() as u16);
+            let (hash, bytes) = value::put(&mut self.batch, &key, &frame)?;
+            lane.frames.push(FrameRef { rows, bytes, hash });
+        }
+        lane.framed = lane.rows.len();
         Ok(())
     }
 

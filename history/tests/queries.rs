@@ -84,13 +84,17 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 fn fits(query: &Query, entry: &Entry) -> bool {
     let clause = |c: &Clause| {
         let own = (Field::Id, entry.id.clone().into_bytes());
-        let found = entry.terms.iter().chain([&own]).any(|(field, term)| {
-            *field == c.field
-                && c.any.iter().any(|p| match p {
-                    Pattern::Exact(e) => e == term,
-                    Pattern::Glob(g) => glob(g.as_bytes(), term),
-                })
-        });
+        let found = entry
+            .terms
+            .iter()
+            .chain([(own.0, &own.1[..])])
+            .any(|(field, term)| {
+                field == c.field
+                    && c.any.iter().any(|p| match p {
+                        Pattern::Exact(e) => e == term,
+                        Pattern::Glob(g) => glob(g.as_bytes(), term),
+                    })
+            });
         found != c.negate
     };
     (query.kinds.is_empty() || query.kinds.contains(&entry.kind))
@@ -132,7 +136,7 @@ proptest! {
             kind: Kind::from_u8(m.kind).unwrap(),
             time_ms: m.time_ms,
             id: format!("id{n}"),
-            terms: m.terms.iter().map(|(f, t)| (FIELDS[*f], t.clone().into_bytes())).collect(),
+            terms: m.terms.iter().map(|(f, t)| (FIELDS[*f], t)).collect(),
             body: m.body.clone().into_bytes(),
         })).collect();
         store.append_all(entries.iter().map(|(_, e)| e.clone()).collect()).unwrap();
@@ -142,7 +146,7 @@ proptest! {
             let body = body.map(String::into_bytes);
             store.amend_with(Amendment { kind: entry.kind, id: entry.id.clone(), time_ms: entry.time_ms, terms: terms.clone(), body: body.clone() }).unwrap().wait().unwrap();
             let entry = &mut entries.iter_mut().find(|(_, e)| e.id == entry.id).unwrap().1;
-            entry.terms.extend(terms);
+            terms.iter().for_each(|(field, term)| entry.terms.push(*field, term));
             if let Some(body) = body { entry.body = body; }
         }
         store.flush().unwrap();

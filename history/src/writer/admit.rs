@@ -40,7 +40,7 @@ impl Writer {
                 entry.kind,
                 &entry.id,
                 Change {
-                    terms: entry.terms,
+                    terms: entry.terms.iter().map(|(f, t)| (f, t.to_vec())).collect(),
                     body: Some(entry.body),
                 },
             );
@@ -74,6 +74,7 @@ impl Writer {
         let open = &mut self.lanes[lane];
         open.born.get_or_insert_with(Instant::now);
         open.bytes += entry.weight();
+        open.dictionary.add(&entry.terms);
         open.rows.push(Arc::new(Placed { seq, entry }));
         open.fresh += 1;
         if open.rows.len() >= self.shared.options.block_rows.clamp(1, MOST_ROWS)
@@ -163,7 +164,7 @@ impl Writer {
                 kind,
                 time_ms,
                 id,
-                terms,
+                terms: terms.into(),
                 body: body.unwrap_or_default(),
             }),
         }
@@ -193,7 +194,13 @@ impl Writer {
         }
         change.terms.truncate(terms::MOST);
         value::remove(&self.shared.db, &mut self.batch, &key)?;
-        value::put(&mut self.batch, &key, &change.encode(&mut self.packer)?)?;
+        let (hash, _) = value::put(&mut self.batch, &key, &change.encode(&mut self.packer)?)?;
+        self.batch.insert(
+            keys::pending(lane, number, kind as u8, id),
+            sled::IVec::default(),
+        );
+        let named = key.get(2..).unwrap_or_default().to_vec();
+        self.lanes[lane].pending.insert(named, hash);
         let flag = lock(&self.shared.live)[lane].amended.get(&number).copied();
         let brings = flag == Some(true) || !change.terms.is_empty();
         if flag != Some(brings) {

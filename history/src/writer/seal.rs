@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Writer;
-use crate::block::{self, FrameRef};
+use crate::block;
 use crate::error::Result;
 use crate::intake::lock;
 use crate::{index, keys, recover, value};
@@ -11,32 +11,43 @@ use crate::{index, keys, recover, value};
 impl Writer {
     /// Seals the open block of a lane.
     pub(super) fn seal(&mut self, number: usize) -> Result<()> {
-        let lane = &mut self.lanes[number];
-        if lane.rows.is_empty() {
+        if self.lanes[number].rows.is_empty() {
             return Ok(());
         }
+        self.reserve
+            .ahead(&self.shared.db, number, self.lanes[number].state.open)?;
+        self.frame(number)?;
+        let lane = &mut self.lanes[number];
         let mut state = lane.state;
-        let mut refs = Vec::new();
-        for (place, (frame, rows)) in block::frames(&mut self.packer, &lane.rows)?
-            .into_iter()
-            .enumerate()
-        {
-            let key = keys::frame(number, state.open, place as u16);
-            let (hash, bytes) = value::put(&mut self.batch, &key, &frame)?;
-            refs.push(FrameRef { rows, bytes, hash });
+        let pending: Vec<_> = std::mem::take(&mut lane.pending).into_iter().collect();
+        for (key, _) in &pending {
+            self.batch
+                .remove([&[keys::PENDING, number as u8][..], key].concat());
         }
-        let sealed = block::seal(&mut self.packer, state.open, &state.head, &lane.rows, &refs)?;
+        let refs = std::mem::take(&mut lane.frames);
+        let sealed = block::seal(
+            &mut self.packer,
+            state.open,
+            &state.head,
+            &lane.rows,
+            &refs,
+            &lane.dictionary,
+            &pending,
+        )?;
         let (hash, bytes) = value::put(
             &mut self.batch,
             &keys::block(keys::META, number, state.open),
             &sealed.meta,
         )?;
-        for chunk in 0..lane.chunk {
-            value::remove(
-                &self.shared.db,
-                &mut self.batch,
-                &keys::hot(number, state.open, chunk),
-            )?;
+        for (what, there) in [(keys::HOT, lane.chunk > 0), (keys::HOT_1, lane.old_log)] {
+            if there {
+                value::remove_range(
+                    &self.shared.db,
+                    &mut self.batch,
+                    &keys::block(what, number, state.open),
+                    &keys::block(what, number, state.open + 1),
+                )?;
+            }
         }
         let info = block::BlockInfo {
             number: state.open,
@@ -76,10 +87,11 @@ impl Writer {
         self.apply()?;
 
         let lane = &mut self.lanes[number];
-        (
-            lane.state, lane.bytes, lane.saved, lane.chunk, lane.born, lane.fresh,
-        ) = (state, 0, 0, 0, None, 0);
+        (lane.state, lane.bytes, lane.chunk, lane.fresh) = (state, 0, 0, 0);
+        (lane.saved, lane.saved_terms, lane.framed) = (0, 0, 0);
+        (lane.born, lane.old_log) = (None, false);
         lane.rows.clear();
+        lane.dictionary.clear();
         let view = &mut lock(&self.shared.live)[number];
         view.blocks.push_back(info);
         view.open.clear();

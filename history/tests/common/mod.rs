@@ -44,7 +44,8 @@ pub fn activity(number: u64) -> Entry {
                 Field::Exe,
                 format!("/usr/bin/tool{}", number % 37).into_bytes(),
             ),
-        ],
+        ]
+        .into(),
         body: body(number),
     }
 }
@@ -58,7 +59,7 @@ pub fn finding(kind: Kind, id: &str, time_ms: u64, body: &[u8]) -> Entry {
         kind,
         time_ms,
         id: id.to_owned(),
-        terms: vec![(Field::Rule, b"r".to_vec())],
+        terms: vec![(Field::Rule, b"r")].into(),
         body: body.to_vec(),
     }
 }
