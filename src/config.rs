@@ -287,6 +287,10 @@ pub struct History {
     pub max_age_days: u32,
     /// Disk budget, bytes; 0 is none.
     pub max_bytes: u64,
+    /// Take secrets out of arguments before they are stored. What leaves the host never has them.
+    pub redact: bool,
+    /// Minutes between two anchors in the system log and the security log; 0 is off.
+    pub anchor_minutes: u32,
 }
 
 impl Default for History {
@@ -295,6 +299,8 @@ impl Default for History {
             dir: None,
             max_age_days: 30,
             max_bytes: 4 << 30,
+            redact: false,
+            anchor_minutes: 60,
         }
     }
 }

@@ -69,6 +69,9 @@ pub enum Command {
     /// The process that holds audit rights; `run` starts it
     #[command(hide = true)]
     Sensor(run::WorkerArgs),
+    /// Opens a history and lets it go: the sensor lets a child do this after an end that was none in order
+    #[command(hide = true)]
+    ProbeStore { dir: PathBuf },
     /// The process that talks to Docker and networks; the sensor starts it
     #[command(hide = true)]
     Courier(run::WorkerArgs),
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(config, args),
         Command::Sensor(args) => run::sensor(args),
         Command::Courier(args) => run::courier(args),
+        Command::ProbeStore { dir } => crate::daemon::chronicle::probe_here(dir),
         Command::Replay(args) => replay::run(config, args),
         Command::History(args) => history::run(config, args),
         Command::Alerts(args) => alerts::run(config, args),

@@ -8,6 +8,7 @@
 //! Supervisor and sensor share a pipe (heartbeat), sensor and courier a socket pair; both end with the death of the other side.
 
 pub mod api;
+pub mod chronicle;
 pub mod courier;
 pub mod keeper;
 pub mod kernel;

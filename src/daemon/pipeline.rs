@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::chronicle;
 use super::keeper;
 use super::respond::hold::What;
 use super::respond::{Case, Inbox};
@@ -313,6 +314,8 @@ pub struct Judge {
     pub recent: VecDeque<Recent>,
     /// Matches in containers of which only the id is known yet: whether it is an agent is decided when the engine answers.
     pub nameless: VecDeque<Alert>,
+    /// Secrets in arguments are taken out of what is stored.
+    pub redact: bool,
 }
 
 impl Judge {
@@ -358,6 +361,12 @@ impl Judge {
                             .filter(|a| a.id > 0)
                             .map(|a| a.short_id().into())
                             .collect();
+                        // The detector saw them; what is kept need not have them.
+                        if self.redact
+                            && let Some(clean) = chronicle::without_secrets(&activity)
+                        {
+                            *activity = clean;
+                        }
                         rows.push(entries::activity(&activity, &alerts));
                     }
                 }

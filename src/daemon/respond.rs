@@ -86,6 +86,14 @@ pub enum Inbox {
         details: Value,
         text: String,
     },
+    /// Something about the monitor itself that people must know.
+    Report {
+        what: &'static str,
+        details: Value,
+        severity: detector::Severity,
+        title: &'static str,
+        text: String,
+    },
     Order {
         order: Order,
         reply: Reply,
@@ -111,6 +119,7 @@ struct State {
     losses: Losses,
     last_loss_message: Option<Instant>,
     last_trust_tick: Option<Instant>,
+    last_anchor: Option<Instant>,
     told: HashMap<&'static str, Instant>,
     repeats: BTreeMap<u64, u64>,
     notices: u64,
@@ -133,6 +142,8 @@ pub struct Parts {
     pub dry_run: bool,
     /// Freeze again what is unpaused, started or created anew from outside.
     pub hold: bool,
+    /// Secrets in arguments are taken out of what is stored.
+    pub redact: bool,
     pub host: String,
     pub restart: tokio::sync::watch::Sender<Option<String>>,
 }
@@ -207,6 +218,16 @@ impl Responder {
                 details,
                 text,
             } => self.on_integrity(what, details, &text),
+            Inbox::Report {
+                what,
+                details,
+                severity,
+                title,
+                text,
+            } => {
+                self.notice(what, details);
+                self.tell(&Message::notice(severity, title, &text, now_ms()));
+            }
             Inbox::Order { order, reply } => self.on_order(order, reply),
             Inbox::Restart(why) => {
                 tracing::warn!("{why}");
@@ -243,7 +264,12 @@ impl Responder {
             });
         }
         // What is decided is durable before Docker is called.
-        if let Err(e) = self.parts.store.append(entries::alert(&alert)) {
+        let kept = if self.parts.redact {
+            entries::alert(&super::chronicle::alert_without_secrets(&alert))
+        } else {
+            entries::alert(&alert)
+        };
+        if let Err(e) = self.parts.store.append(kept) {
             tracing::error!("alert {} could not be kept: {e}", alert.short_id());
         }
         if let Err(e) = self
@@ -282,7 +308,9 @@ impl Responder {
             tracing::error!("{e}");
         }
         if alert.response >= Response::Alert {
-            self.tell(&Message::from_alert(&alert, &decision));
+            let mut message = Message::from_alert(&alert, &decision);
+            message.fields.extend(self.daily_anchor());
+            self.tell(&message);
         }
     }
 

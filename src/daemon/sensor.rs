@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actions::Ledger;
 use actions::outbox::{Destination, Outbox};
@@ -26,6 +26,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::chronicle;
 use super::keeper::{self, Keeper};
 use super::ledger::StoreLedger;
 use super::pipeline::{self, Judge, Tell};
@@ -61,7 +62,8 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     let shared = Arc::new(Shared::new());
     let detector = load_detector(options)?;
     lock(&shared.rules).alert = detector.rules().len();
-    let store = open_store(config)?;
+    let opened = chronicle::open(config)?;
+    let store = opened.store;
     let ledger: Arc<dyn Ledger> = Arc::new(StoreLedger::new(store.clone()));
     report_gap(&store, &shared)?;
 
@@ -128,6 +130,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         disturbed: HashMap::new(),
         recent: VecDeque::new(),
         nameless: VecDeque::new(),
+        redact: config.history.redact,
     };
     let (died, mut deaths) = mpsc::unbounded_channel();
     let keeper_died = Died(died.clone(), "keeper");
@@ -164,6 +167,14 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     };
     let serving = tokio::spawn(api::serve(listener, api));
     let living = tokio::spawn(mark_alive(store.clone(), config.clone()));
+    let anchoring = tokio::spawn(chronicle::anchor_every(
+        store.clone(),
+        config.clone(),
+        options.dry_run,
+    ));
+    if let Some(aside) = &opened.aside {
+        chronicle::report_aside(aside, &shared, &responder_inbox);
+    }
     tracing::info!(
         "watching ({}), profiles {}",
         lock(&shared.mode).as_deref().unwrap_or_default(),
@@ -186,6 +197,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
 
     // From the source to the end: what was read is handed on, judged and kept before the store is closed.
     living.abort();
+    anchoring.abort();
     serving.abort();
     let _ = keeper_inbox.send(keeper::Inbox::Stop);
     tokio::task::spawn_blocking(move || keeper.join())
@@ -209,7 +221,8 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
             .as_bytes(),
     )?;
     let _ = std::fs::remove_file(config.socket());
-    tokio::task::spawn_blocking(move || store.close()).await??;
+    let (config, dry_run) = (config.clone(), options.dry_run);
+    tokio::task::spawn_blocking(move || chronicle::close(store, &config, dry_run)).await??;
     Ok(ended.is_some())
 }
 
@@ -270,29 +283,6 @@ fn pack_names(options: &Options) -> Vec<String> {
     std::iter::once("common".to_owned())
         .chain(options.chosen.profiles.iter().map(|p| p.name().to_owned()))
         .collect()
-}
-
-fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let dir = config.history_dir();
-    // Arguments of commands hold secrets: the history is root's alone.
-    private_dir(&dir, 0o700)?;
-    let options = history::Options {
-        max_age: config.max_age(),
-        max_bytes: (config.history.max_bytes > 0).then_some(config.history.max_bytes),
-        ..history::Options::default()
-    };
-    // A command of a person may have it open for a moment.
-    let limit = Instant::now() + Duration::from_secs(5);
-    loop {
-        match Store::open(&dir, options.clone()) {
-            Err(history::StoreError::Locked { .. }) if Instant::now() < limit => {
-                std::thread::sleep(Duration::from_millis(50))
-            }
-            other => {
-                return other.with_context(|| format!("cannot open the history {}", dir.display()));
-            }
-        }
-    }
 }
 
 /// A folder with exactly that mode.
@@ -547,6 +537,7 @@ fn new_responder(
         log,
         dry_run: options.dry_run,
         hold: options.config.quarantine.hold,
+        redact: options.config.history.redact,
         host: host_name(),
         restart,
     }))

@@ -105,7 +105,8 @@ pub fn timeline(
     watch: &Watch,
 ) -> anyhow::Result<Timeline> {
     let held = store.stats();
-    let until = spec.until_ms.unwrap_or_else(times::now_ms);
+    let newest = held.newest_ms.map_or_else(times::now_ms, |t| t + 1);
+    let until = spec.until_ms.unwrap_or(newest);
     let oldest = held.oldest_ms.unwrap_or(until);
     let from = spec
         .since_ms

@@ -88,12 +88,9 @@ pub fn run(config: &Config, args: &TimelineArgs) -> anyhow::Result<ExitCode> {
     let columns: Vec<(&str, &str)> = columns.iter().map(|(n, p)| (*n, p.as_str())).collect();
     output::list(args.output, &bars, &columns, || {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        draw(
-            &timeline,
-            output::width().min(200),
-            output::on_terminal(),
-            &mut out,
-        )
+        let colour = output::on_terminal();
+        let width = if colour { output::width().min(200) } else { 80 };
+        draw(&timeline, width, colour, &mut out)
     })?;
     if args.output == Output::Table && default_window {
         eprintln!("(the last hour; --since 1d goes further back)");
