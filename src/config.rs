@@ -25,6 +25,7 @@ pub struct Config {
     pub rules: Rules,
     pub containers: Containers,
     pub quarantine: Quarantine,
+    pub evidence: Evidence,
     pub notify: Notify,
     pub trust: Trust,
     pub history: History,
@@ -41,6 +42,7 @@ impl Default for Config {
             rules: Rules::default(),
             containers: Containers::default(),
             quarantine: Quarantine::default(),
+            evidence: Evidence::default(),
             notify: Notify::default(),
             trust: Trust::default(),
             history: History::default(),
@@ -204,6 +206,34 @@ impl Default for Quarantine {
             cooldown: 0,
             protect: vec![],
             hold: true,
+        }
+    }
+}
+
+/// What is kept of a frozen container.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evidence {
+    /// Keep anything at all.
+    pub enabled: bool,
+    /// Where, below `state_dir` when it is not absolute.
+    pub dir: PathBuf,
+    /// Bytes of all packs together; the oldest go. Those of containers in quarantine stay.
+    pub max_bytes: u64,
+    /// Bytes of one pack.
+    pub pack_bytes: u64,
+    /// Bytes that are copied of one changed file.
+    pub file_bytes: u64,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dir: "evidence".into(),
+            max_bytes: 4 << 30,
+            pack_bytes: 256 << 20,
+            file_bytes: 8 << 20,
         }
     }
 }

@@ -11,7 +11,9 @@ use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointIpamConfig,
     EndpointSettings, NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
 };
+use bollard::query_parameters::LogsOptionsBuilder;
 use serde::{Deserialize, Serialize};
+use tokio_stream::StreamExt;
 
 use crate::courier::wire::{Inspection, ReleaseReport};
 use crate::quarantine::Quarantine;
@@ -158,6 +160,21 @@ impl From<Failure> for PauseFailure {
     }
 }
 
+/// The last `limit` bytes, from the beginning of a line on.
+fn tail(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut from = text.len() - limit;
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let rest = text.get(from..).unwrap_or_default();
+    rest.split_once('\n')
+        .map_or(rest, |(_, lines)| lines)
+        .to_owned()
+}
+
 impl Engine {
     /// Engine behind a Unix socket; nothing is asked yet. `limit` is for each call.
     ///
@@ -218,6 +235,41 @@ impl Engine {
             image_id: found.image.clone(),
             before: before(&found),
         })
+    }
+
+    /// What Docker says of a container, all of it, as JSON.
+    ///
+    /// # Errors
+    /// [`PauseFailure`].
+    pub async fn inspect_json(&self, id: &str) -> Result<String, PauseFailure> {
+        let found = self.look(id).await?;
+        serde_json::to_string_pretty(&found)
+            .map_err(|e| PauseFailure::Refused { why: e.to_string() })
+    }
+
+    /// The last of a container's output, `limit` bytes at most, each line with its time; text that is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// [`PauseFailure`]; an engine whose log driver cannot be read refuses.
+    pub async fn last_output(&self, id: &str, limit: usize) -> Result<String, PauseFailure> {
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .tail("5000")
+            .build();
+        let read = async {
+            let mut stream = std::pin::pin!(self.docker.logs(id, Some(options)));
+            let mut text = String::new();
+            while let Some(chunk) = stream.next().await {
+                text.push_str(&String::from_utf8_lossy(&chunk?.into_bytes()));
+                if text.len() > 2 * limit {
+                    text = tail(&text, limit);
+                }
+            }
+            Ok(tail(&text, limit))
+        };
+        Ok(self.call("logs", read).await?)
     }
 
     /// Pauses a container, and says what was found before. The restart policy is left alone: [`Engine::disable_restart`]

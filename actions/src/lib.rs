@@ -6,7 +6,7 @@
 //!
 //! Two processes use it, so it has two sides that meet in [`courier::wire`]:
 //!
-//! - the *sensor* holds the audit rights and the store: [`policy`], [`freeze`], [`quarantine`], [`outbox`], [`trust`].
+//! - the *sensor* holds the audit rights and the store: [`policy`], [`freeze`], [`quarantine`], [`evidence`], [`outbox`], [`trust`].
 //!   Files only; nothing there waits for a network or for an engine.
 //! - the *courier* holds no rights: [`courier`], [`docker`], [`notify`]. Each request is a task of its own with a time
 //!   limit; a hung engine or a slow service costs its own action and nothing else.
@@ -15,6 +15,7 @@
 
 pub mod courier;
 pub mod docker;
+pub mod evidence;
 pub mod freeze;
 pub mod ledger;
 pub mod message;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::courier::wire::{ReleaseReport, ToCourier};
 use crate::docker::{Before, PauseFailure, Paused};
+use crate::evidence::Summary;
 use crate::freeze::{FreezeTarget, Frozen, How};
 use crate::ledger::{Ledger, LedgerError};
 use crate::policy::Step;
@@ -76,6 +77,9 @@ pub struct Quarantine {
     /// Sets two quarantines of the same agent and name apart: digits of the second container's id.
     #[serde(default)]
     pub twin: Option<String>,
+    /// What was kept of it; `None` until that is done.
+    #[serde(default)]
+    pub evidence: Option<Summary>,
     /// The container is gone, and the agent came back in this one, which has a quarantine of its own.
     #[serde(default)]
     pub succeeded_by: Option<String>,
@@ -143,6 +147,7 @@ impl Quarantine {
             restart_disabled: false,
             identity: Identity::default(),
             twin: None,
+            evidence: None,
             succeeded_by: None,
             released_at: None,
             steps: Vec::new(),
@@ -345,6 +350,7 @@ impl Quarantines {
         {
             q.before = q.before.or_else(|| old.before.clone());
             q.restart_disabled |= old.restart_disabled;
+            q.evidence = q.evidence.or_else(|| old.evidence.clone());
             q.steps = old.steps.clone();
         }
         let at = q.at_ms;
@@ -437,6 +443,35 @@ impl Quarantines {
             .as_ref()
             .map_or_else(Clone::clone, |()| "no".to_owned());
         q.step("restart policy", result.is_ok(), detail, now_ms);
+        self.save(q)
+    }
+
+    /// Its evidence was taken.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Ledger`].
+    pub fn on_evidence(
+        &mut self,
+        container_id: &str,
+        summary: Summary,
+        now_ms: u64,
+    ) -> Result<(), QuarantineError> {
+        // It may be released by now; the evidence is its all the same.
+        let found = self.all.values().filter(|q| q.container_id == container_id);
+        let Some(mut q) = found.max_by_key(|q| q.at_ms).cloned() else {
+            return Ok(());
+        };
+        let detail = match &summary.dir {
+            Some(dir) => format!(
+                "{} files, {} bytes in {}",
+                summary.files,
+                summary.bytes,
+                dir.display()
+            ),
+            None => summary.failed.join("; "),
+        };
+        q.step("evidence", summary.dir.is_some(), detail, now_ms);
+        q.evidence = Some(summary);
         self.save(q)
     }
 

@@ -197,6 +197,47 @@ fn table(list: &[Value]) -> anyhow::Result<()> {
     output::print_table(&table, "no container is quarantined")
 }
 
+/// Where the evidence is, how large, and what could not be had.
+fn evidence(q: &Value, line: &mut dyn FnMut(&str, &str)) {
+    let Some(e) = q.get("evidence").filter(|e| !e.is_null()) else {
+        return;
+    };
+    let number = |name: &str| e.get(name).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(dir) = e.get("dir").and_then(Value::as_str) {
+        line("evidence", dir);
+        let mib = number("bytes") as f64 / 1_048_576.0;
+        line(
+            "",
+            &format!(
+                "{} files, {mib:.1} MiB; it holds the agent's own secrets",
+                number("files")
+            ),
+        );
+        line(
+            "manifest",
+            &format!("sha256 {}", text(e, "manifest_sha256")),
+        );
+    }
+    let failed: Vec<&str> = e
+        .get("failed")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    failed
+        .iter()
+        .take(FAILED)
+        .for_each(|why| line("not kept", why));
+    if failed.len() > FAILED {
+        let more = failed.len() - FAILED;
+        line("not kept", &format!("{more} more; see manifest.json"));
+    }
+}
+
+/// Failures of the evidence that `show` lists.
+const FAILED: usize = 10;
+
 fn describe(q: &Value) -> String {
     use std::fmt::Write;
     let mut s = String::new();
@@ -256,6 +297,7 @@ fn describe(q: &Value) -> String {
             ),
         );
     }
+    evidence(q, &mut line);
     match (
         ms("released_at"),
         q.get("succeeded_by").and_then(Value::as_str),

@@ -3,6 +3,7 @@
 //! It waits for the store (every step is durable before the next one), never for Docker or a service: those are the courier's,
 //! and their answers come in as messages. A container is frozen before the responder hears of it.
 
+pub mod evidence;
 pub mod hold;
 mod orders;
 mod upkeep;
@@ -80,6 +81,11 @@ pub enum Inbox {
         id: String,
         what: hold::What,
     },
+    /// The evidence of a quarantined container was taken.
+    Evidence {
+        id: String,
+        summary: Box<actions::evidence::Summary>,
+    },
     /// Somebody tampers with the sensor, or something was lost.
     Integrity {
         what: &'static str,
@@ -124,6 +130,7 @@ struct State {
     repeats: BTreeMap<u64, u64>,
     notices: u64,
     watch: hold::Watch,
+    evidence: evidence::Work,
 }
 
 /// What the responder works with.
@@ -144,6 +151,9 @@ pub struct Parts {
     pub hold: bool,
     /// Secrets in arguments are taken out of what is stored.
     pub redact: bool,
+    pub evidence: evidence::Settings,
+    /// For threads that answer.
+    pub inbox: std::sync::mpsc::Sender<Inbox>,
     pub host: String,
     pub restart: tokio::sync::watch::Sender<Option<String>>,
 }
@@ -172,6 +182,7 @@ impl Responder {
                 next_look = Instant::now() + LOOK;
                 self.look();
             }
+            self.look_at_evidence();
             self.deliver();
             self.publish();
         }
@@ -212,6 +223,7 @@ impl Responder {
             Inbox::Gone { id } => {
                 self.state.held.remove(&id);
             }
+            Inbox::Evidence { id, summary } => self.on_evidence(&id, *summary),
             Inbox::Disturbed { id, what } => self.on_disturbed(&id, what),
             Inbox::Integrity {
                 what,
@@ -342,6 +354,7 @@ impl Responder {
         }
         if let Some(frozen) = frozen {
             self.hold(&target, frozen);
+            self.want_evidence(&target.container_id);
         }
         self.parts.link.ask(request);
     }
@@ -418,11 +431,21 @@ impl Responder {
             FromCourier::RestartDisabled {
                 container_id,
                 result,
-            } => self
-                .parts
-                .quarantines
-                .on_restart_disabled(&container_id, &result, now)
-                .map_err(|e| e.to_string()),
+            } => {
+                self.evidence_is_due(&container_id);
+                self.parts
+                    .quarantines
+                    .on_restart_disabled(&container_id, &result, now)
+                    .map_err(|e| e.to_string())
+            }
+            FromCourier::Described {
+                container_id,
+                inspect,
+                log,
+            } => {
+                self.on_described(&container_id, inspect, log);
+                Ok(())
+            }
             FromCourier::Released {
                 key,
                 container_id,

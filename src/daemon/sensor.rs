@@ -30,6 +30,7 @@ use super::chronicle;
 use super::keeper::{self, Keeper};
 use super::ledger::StoreLedger;
 use super::pipeline::{self, Judge, Tell};
+use super::respond::evidence::Settings;
 use super::respond::{Inbox, Parts, Responder};
 use super::state::{Shared, lock};
 use super::{Options, api, kernel, link, privileges};
@@ -64,7 +65,6 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     lock(&shared.rules).alert = detector.rules().len();
     let opened = chronicle::open(config)?;
     let store = opened.store;
-    let ledger: Arc<dyn Ledger> = Arc::new(StoreLedger::new(store.clone()));
     report_gap(&store, &shared)?;
 
     // Kernel rules first: from here on the records of what we watch are made, and queue until the reader takes them.
@@ -104,11 +104,11 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     let responder = new_responder(
         options,
         &store,
-        ledger,
         &shared,
         &link,
         commands.clone(),
         restart,
+        responder_inbox.clone(),
     )?;
 
     let (items, item_queue) = mpsc::channel(QUEUE);
@@ -496,13 +496,14 @@ fn destinations(config: &Config) -> Vec<Destination> {
 fn new_responder(
     options: &Options,
     store: &Store,
-    ledger: Arc<dyn Ledger>,
     shared: &Arc<Shared>,
     link: &link::Link,
     commands: mpsc::UnboundedSender<pipeline::Command>,
     restart: watch::Sender<Option<String>>,
+    inbox: std::sync::mpsc::Sender<Inbox>,
 ) -> anyhow::Result<Responder> {
     let config = options.config.clone();
+    let ledger: Arc<dyn Ledger> = Arc::new(StoreLedger::new(store.clone()));
     let (quarantines, bad) = Quarantines::open(ledger.clone())?;
     for e in bad {
         tracing::error!("{e}");
@@ -538,6 +539,8 @@ fn new_responder(
         dry_run: options.dry_run,
         hold: options.config.quarantine.hold,
         redact: options.config.history.redact,
+        evidence: Settings::new(&options.config),
+        inbox,
         host: host_name(),
         restart,
     }))

@@ -9,6 +9,7 @@
 
 mod crash;
 mod delivery;
+mod evidence;
 mod gateway;
 mod hold;
 mod modes;

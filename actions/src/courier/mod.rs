@@ -260,6 +260,21 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
                 result: result.map(Box::new).map_err(|e| e.to_string()),
             }
         }
+        ToCourier::Describe { container_id } => {
+            let inspect = act(options, async |engine: Engine| {
+                engine.inspect_json(&container_id).await
+            })
+            .await;
+            let log = act(options, async |engine: Engine| {
+                engine.last_output(&container_id, wire::LOG_BYTES).await
+            })
+            .await;
+            FromCourier::Described {
+                container_id,
+                inspect: inspect.map_err(|e| e.to_string()),
+                log: log.map_err(|e| e.to_string()),
+            }
+        }
         ToCourier::TrustHook { change } => {
             let result = if options.trust_hook.is_empty() {
                 HookResult {

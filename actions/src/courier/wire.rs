@@ -18,6 +18,8 @@ use crate::trust::TrustChange;
 
 /// Longest frame, bytes.
 pub const FRAME: usize = 4 << 20;
+/// Most of a container's output that goes into one answer, bytes; JSON makes six of one at worst.
+pub const LOG_BYTES: usize = 512 << 10;
 
 /// How the container is held while Docker is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,11 @@ pub enum ToCourier {
     /// Ask Docker about a container.
     Inspect {
         /// Id or name.
+        container_id: String,
+    },
+    /// Ask Docker for what it knows of a quarantined container.
+    Describe {
+        /// Full id.
         container_id: String,
     },
     /// Run the trust hook for a change.
@@ -172,6 +179,15 @@ pub enum FromCourier {
         container_id: String,
         /// What, or why not.
         result: Result<Box<Inspection>, String>,
+    },
+    /// What Docker knows of a container, for its evidence.
+    Described {
+        /// As asked.
+        container_id: String,
+        /// The answer to `inspect` as JSON, or why there is none.
+        inspect: Result<String, String>,
+        /// The last of its output, [`LOG_BYTES`] at most, or why there is none.
+        log: Result<String, String>,
     },
     /// The trust hook ended.
     TrustHooked {

@@ -184,6 +184,14 @@ pub fn thaw(target: &FreezeTarget) -> Result<bool, FreezeError> {
     Ok(thawed)
 }
 
+/// Host pids of all its processes, sorted.
+///
+/// # Errors
+/// As [`freeze`], when there is no cgroup to look into.
+pub fn processes(target: &FreezeTarget) -> Result<Vec<u32>, FreezeError> {
+    Ok(place(target)?.processes())
+}
+
 /// Is it frozen now, by either file?
 ///
 /// # Errors
