@@ -6,8 +6,9 @@
 
 mod convert;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,8 +29,12 @@ use crate::container::{Container, Engine};
 pub struct DockerOptions {
     /// Unix socket.
     pub socket: PathBuf,
-    /// Limit of one inspect or list.
+    /// Limit of one inspect or list. An engine under load answers after many seconds, and an answer that nobody waits for any
+    /// more is a name that never comes.
     pub request_timeout: Duration,
+    /// After so long without an answer, what is known already is told: that the engine does not answer, or a container's name
+    /// without the details. The answer is still waited for.
+    pub patience: Duration,
     /// Longest pause between two attempts to reach the engine.
     pub max_backoff: Duration,
 }
@@ -38,7 +43,8 @@ impl Default for DockerOptions {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/var/run/docker.sock"),
-            request_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(2),
             max_backoff: Duration::from_secs(10),
         }
     }
@@ -142,10 +148,26 @@ impl Watch {
             Err(why) => return Ok(why),
         };
         let limit = self.options.request_timeout;
-        let version = match timeout(limit, docker.version()).await {
+        let patience = self.options.patience;
+        let answer = {
+            let asked = timeout(limit, docker.version());
+            tokio::pin!(asked);
+            match timeout(patience, &mut asked).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    if !self.told_down {
+                        self.told_down = true;
+                        let why = format!("no answer within {patience:?}, still waiting");
+                        self.send(DockerUpdate::Disconnected { why }).await?;
+                    }
+                    asked.await
+                }
+            }
+        };
+        let version = match answer {
             Ok(Ok(version)) => version,
             Ok(Err(error)) => return Ok(error.to_string()),
-            Err(_) => return Ok(format!("no answer within {} s", limit.as_secs())),
+            Err(_) => return Ok(format!("no answer within {limit:?}")),
         };
         let podman = version
             .components
@@ -161,6 +183,7 @@ impl Watch {
             docker,
             engine,
             limit,
+            patience,
             slots: Semaphore::new(CONCURRENT),
         });
 
@@ -223,12 +246,24 @@ impl Watch {
     }
 }
 
+/// What came of a question.
+enum Told {
+    /// The answer, or what had to do; `None`: there is no such container any more.
+    Answer(Option<Container>),
+    /// Nothing yet: what is known without it, and the question that is still open.
+    Late(Container, Asked),
+}
+
+type Asked = Pin<Box<dyn Future<Output = Option<Container>> + Send>>;
+
 /// What is being asked about containers, and which answers are still wanted.
 #[derive(Default)]
 struct News {
-    tasks: JoinSet<(String, u64, Option<Container>)>,
+    tasks: JoinSet<(String, u64, Told)>,
     /// Number of the latest question or stop of each container: an older answer is stale.
     latest: HashMap<String, u64>,
+    /// Containers of which something was told: what is known of them is more than a list or an event says.
+    told: HashSet<String>,
     counter: u64,
 }
 
@@ -249,19 +284,36 @@ impl News {
         let session = Arc::clone(session);
         self.tasks.spawn(async move {
             let id = known.id.clone();
-            (id, number, session.inspect(known).await)
+            let patience = session.patience;
+            let short = known.clone();
+            let mut asked: Asked = Box::pin(async move { session.inspect(known).await });
+            let told = match timeout(patience, &mut asked).await {
+                Ok(answer) => Told::Answer(answer),
+                Err(_) => Told::Late(short, asked),
+            };
+            (id, number, told)
         });
     }
 
-    fn accept(
-        &mut self,
-        (id, number, container): (String, u64, Option<Container>),
-    ) -> Option<Container> {
+    fn accept(&mut self, (id, number, told): (String, u64, Told)) -> Option<Container> {
         if self.latest.get(&id) != Some(&number) {
             return None;
         }
-        self.latest.remove(&id);
-        container
+        match told {
+            Told::Answer(container) => {
+                self.latest.remove(&id);
+                if container.is_some() {
+                    self.told.insert(id);
+                }
+                container
+            }
+            Told::Late(known, asked) => {
+                let first = self.told.insert(id.clone());
+                self.tasks
+                    .spawn(async move { (id, number, Told::Answer(asked.await)) });
+                first.then_some(known)
+            }
+        }
     }
 
     fn event(&mut self, session: &Arc<Session>, event: &EventMessage) -> Option<DockerUpdate> {
@@ -282,6 +334,7 @@ impl News {
             "unpause" => Some(DockerUpdate::Unpaused { id }),
             "destroy" | "remove" => {
                 self.latest.remove(&id);
+                self.told.remove(&id);
                 Some(DockerUpdate::Removed { id })
             }
             _ => None,
@@ -294,6 +347,7 @@ struct Session {
     docker: Docker,
     engine: Engine,
     limit: Duration,
+    patience: Duration,
     slots: Semaphore,
 }
 

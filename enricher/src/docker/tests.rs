@@ -1,7 +1,7 @@
 //! A peer that speaks like an engine answers from a Unix socket.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -16,6 +16,8 @@ struct Peer {
     events: Vec<String>,
     /// An inspect gets no answer.
     hang: AtomicBool,
+    /// Every answer comes so much later, milliseconds.
+    late_ms: AtomicU64,
 }
 
 async fn serve(peer: Arc<Peer>, mut stream: UnixStream) {
@@ -32,6 +34,7 @@ async fn serve(peer: Arc<Peer>, mut stream: UnixStream) {
         .next()
         .unwrap_or_default()
         .to_owned();
+    tokio::time::sleep(Duration::from_millis(peer.late_ms.load(Ordering::Relaxed))).await;
     let json = |body: &str| {
         format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -94,13 +97,19 @@ struct World {
 }
 
 fn world(peer: Peer) -> World {
+    world_with(peer, |_| ())
+}
+
+fn world_with(peer: Peer, change: impl FnOnce(&mut DockerOptions)) -> World {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
-    let options = DockerOptions {
+    let mut options = DockerOptions {
         socket,
         request_timeout: Duration::from_millis(300),
+        patience: Duration::from_secs(1),
         max_backoff: Duration::from_millis(100),
     };
+    change(&mut options);
     let peer = Arc::new(peer);
     let server = start(&options.socket, Arc::clone(&peer));
     let (tx, rx) = mpsc::channel(16);
@@ -123,6 +132,7 @@ fn peer(inspect: String, events: &[&str]) -> Peer {
         inspect,
         events,
         hang: AtomicBool::new(false),
+        late_ms: AtomicU64::new(0),
     }
 }
 
@@ -211,6 +221,27 @@ async fn an_engine_that_hangs_costs_details_only() {
     };
     assert_eq!(c.name.as_deref(), Some("openclaw-gateway"));
     world.peer.hang.store(false, Ordering::Relaxed);
+}
+
+#[tokio::test]
+async fn a_late_answer_is_waited_for_and_the_name_is_told_meanwhile() {
+    let peer = peer(inspect("running"), &["start"]);
+    peer.late_ms.store(1000, Ordering::Relaxed);
+    let mut world = world_with(peer, |options| {
+        options.request_timeout = Duration::from_secs(60);
+        options.patience = Duration::from_millis(100);
+    });
+    assert!(
+        matches!(world.next().await, DockerUpdate::Disconnected { why } if why.contains("still waiting"))
+    );
+    let mut pids = Vec::new();
+    while pids.last() != Some(&77) {
+        if let DockerUpdate::Container(c) = world.next().await {
+            assert_eq!(c.name.as_deref(), Some("openclaw-gateway"));
+            pids.push(c.init_pid);
+        }
+    }
+    assert_eq!(pids.first(), Some(&0), "first the name alone: {pids:?}");
 }
 
 #[tokio::test]

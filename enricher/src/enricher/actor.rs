@@ -32,10 +32,13 @@ impl Enricher {
         let found = self
             .table
             .find(pid, window, known_ppid)
-            .filter(|f| !self.is_other(f.row, ppid, window));
+            .filter(|f| self.believe(f.row, pid, ppid, window));
         let (row, other) = match found {
             Some(found) => (found.row, found.other),
-            None => (self.table.deduce(pid, ppid, window), None),
+            None => {
+                let parent = self.living_parent(ppid, window);
+                (self.table.deduce(pid, ppid, parent, window), None)
+            }
         };
         self.table.touch(row, window.from);
 
@@ -99,27 +102,6 @@ impl Enricher {
         }
     }
 
-    /// A row that was only deduced may be of an earlier process: nobody told us of its end. Another parent gives that away,
-    /// unless it is one that adopts orphans.
-    fn is_other(&mut self, row: Row, ppid: u32, window: Window) -> bool {
-        if !self.table.is_deduced(row) || ppid <= 1 || self.table.ppid(row) == Some(ppid) {
-            return false;
-        }
-        let Some(parent) = self.table.find(ppid, window, None) else {
-            return false;
-        };
-        let index = self.table.epoch_of_call(parent.row, window);
-        match self.table.standing(parent.row, index).map(|s| s.role) {
-            Some(Role::Shim(_) | Role::Unknown) | None => false,
-            Some(role) => {
-                let index = self.table.epoch_of_call(row, window);
-                self.table
-                    .standing(row, index)
-                    .is_some_and(|s| s.role.actor() != role.actor())
-            }
-        }
-    }
-
     /// An exec that succeeded.
     fn exec(&mut self, activity: &mut Activity, row: Row, window: Window) -> (usize, Standing) {
         let process = &activity.process;
@@ -130,9 +112,15 @@ impl Enricher {
             by_root: process.euid == Some(0),
         });
         // The id must be whole, also when the arguments are long: it is looked up in what the record says, not in what is kept.
-        let whole = Image {
-            argv: process.argv.clone(),
-            ..(*image).clone()
+        let whole = if image.argv == process.argv {
+            Arc::clone(&image)
+        } else {
+            Arc::new(Image {
+                argv: process.argv.clone(),
+                exe: image.exe.clone(),
+                comm: image.comm.clone(),
+                by_root: image.by_root,
+            })
         };
         let registry = &mut self.registry;
         let Some(assigned) = self.table.assign(row, window, image, &whole, |args| {
@@ -272,12 +260,11 @@ impl Enricher {
             return told;
         }
         // Gone. Its parent tells at least where it came from.
-        let parent = self.table.find(ppid, window, None).filter(|_| ppid != 0);
-        let Some(parent) = parent else {
+        let Some(parent) = self.living_parent(ppid, window) else {
             return Standing::UNKNOWN;
         };
-        let index = self.table.epoch_of_call(parent.row, window);
-        match self.table.standing(parent.row, index) {
+        let index = self.table.epoch_of_call(parent, window);
+        match self.table.standing(parent, index) {
             Some(
                 standing @ Standing {
                     role: Role::Contained(..) | Role::Host { .. },
@@ -293,7 +280,12 @@ impl Enricher {
     }
 
     /// `/proc/PID/cgroup`, when the process that has the pid now had it in the window too.
-    fn read_membership(&mut self, pid: u32, window: Window) -> Option<Standing> {
+    pub(super) fn read_membership(&mut self, pid: u32, window: Window) -> Option<Standing> {
+        self.read_process(pid, window).map(|(standing, _)| standing)
+    }
+
+    /// The same, with the start of that process, monotonic.
+    pub(super) fn read_process(&mut self, pid: u32, window: Window) -> Option<(Standing, u64)> {
         let proc = self.proc.as_ref()?;
         self.counters.proc_reads += 1;
         let Some((membership, stat)) = proc.membership(pid) else {
@@ -311,11 +303,12 @@ impl Enricher {
             Some(id) => Role::Contained(self.registry.key(&id.id, id.engine), Phase::Running),
             None => Role::Host { entered: false },
         };
-        Some(Standing {
+        let standing = Standing {
             role,
             source: Source::Proc,
             certain,
-        })
+        };
+        Some((standing, start))
     }
 
     /// Takes from a living process what is not known of its container yet.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod complete;
+mod doubt;
 mod seed;
 
 use std::path::PathBuf;

@@ -22,10 +22,10 @@ pub struct Assigned {
 }
 
 impl Table {
-    /// A row for a process whose fork was not seen, from what a record says.
-    pub fn deduce(&mut self, pid: u32, ppid: u32, window: Window) -> Row {
+    /// A row for a process whose fork was not seen, from what a record says. `parent` is the row of `ppid`, if it can be
+    /// believed.
+    pub fn deduce(&mut self, pid: u32, ppid: u32, parent: Option<Row>, window: Window) -> Row {
         self.counters.deduced += 1;
-        let parent = self.find(ppid, window, None).map(|f| f.row);
         let parent_epoch = parent
             .and_then(|row| {
                 self.get(row)
@@ -60,6 +60,7 @@ impl Table {
             epochs: SmallVec::from_buf([epoch]),
             checked: self.overruns,
             origin: Origin::Record,
+            proved_ns: 0,
             named: false,
             settled: false,
         })

@@ -76,6 +76,8 @@ pub(crate) struct Instance {
     /// Overruns of the connector that had happened when this row was last known to be right.
     checked: u32,
     origin: Origin,
+    /// When `/proc` last showed that a deduced row is right, monotonic.
+    proved_ns: u64,
     /// Named itself like a runtime's clone before it executed anything.
     named: bool,
     settled: bool,
@@ -280,6 +282,7 @@ impl Table {
             }]),
             checked,
             origin: Origin::Fork,
+            proved_ns: 0,
             named: false,
             settled: false,
         });
@@ -413,6 +416,42 @@ impl Table {
             .filter(|(_, row)| self.get(**row).is_some_and(|i| i.end_ns == 0))
             .map(|(p, r)| (*p, *r))
             .collect()
+    }
+
+    /// Start of a row's process as far as it is known, monotonic, and whether it may have been long before that: of a row that
+    /// was deduced only the first record is known.
+    pub(crate) fn start_of_row(&self, row: Row) -> Option<(u64, bool)> {
+        self.get(row)
+            .map(|i| (i.start_ns, i.origin == Origin::Record))
+    }
+
+    /// When the row's process was last seen to be forked or to execute.
+    pub(crate) fn last_seen(&self, row: Row) -> u64 {
+        let last = self.get(row).and_then(|i| i.epochs.last());
+        last.map_or(0, |e| e.start_ns)
+    }
+
+    /// `/proc`, read at `now_ns`, has shown that the row is right.
+    pub(crate) fn mark_checked(&mut self, row: Row, now_ns: u64) {
+        let overruns = self.overruns;
+        if let Some(instance) = self.get_mut(row) {
+            match instance.origin {
+                Origin::Record => instance.proved_ns = now_ns,
+                _ => instance.checked = overruns,
+            }
+        }
+    }
+
+    /// When `/proc` last showed that a deduced row is right; 0: never.
+    pub(crate) fn proved(&self, row: Row) -> u64 {
+        self.get(row).map_or(0, |i| i.proved_ns)
+    }
+
+    /// Another process has the pid since `at_ns`: the end of this one was not seen.
+    pub(crate) fn supersede(&mut self, row: Row, at_ns: u64) {
+        if self.get(row).is_some_and(|i| i.end_ns == 0) {
+            self.end(row, at_ns);
+        }
     }
 
     /// Is the row right as far as is known?

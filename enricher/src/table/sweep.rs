@@ -81,6 +81,7 @@ impl Table {
             origin: Origin::Proc {
                 at_ns: seed.read_ns,
             },
+            proved_ns: 0,
             named: false,
             settled: true,
         })

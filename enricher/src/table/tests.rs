@@ -275,7 +275,10 @@ fn a_seeded_process_is_not_doubled_by_its_own_fork() {
 #[test]
 fn deduced_rows_are_never_sure() {
     let mut t = with_container();
-    let row = t.deduce(90, 21, at(150));
+    let row = {
+        let parent = t.find(21, at(150), None).map(|f| f.row);
+        t.deduce(90, 21, parent, at(150))
+    };
     let standing = t.standing(row, 0).unwrap();
     assert_eq!(
         (standing.role, standing.certain),
