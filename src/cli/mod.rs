@@ -8,6 +8,7 @@ pub mod notify;
 pub mod quarantine;
 pub mod replay;
 pub mod restore;
+pub mod rules;
 pub mod run;
 pub mod status;
 pub mod trust;
@@ -58,6 +59,8 @@ pub enum Command {
     Quarantine(quarantine::QuarantineArgs),
     /// Show the trust scores of the agents
     Trust(trust::TrustArgs),
+    /// Check rule files; list the kernel's rules; what differs between the two
+    Rules(rules::RulesArgs),
     /// Set up and test the channels that tell people
     Notify(notify::NotifyArgs),
     /// Check or show the configuration
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Alerts(args) => alerts::run(config, args),
         Command::Quarantine(args) => quarantine::run(config, args),
         Command::Trust(args) => trust::run(config, args),
+        Command::Rules(args) => rules::run(config, args),
         Command::Notify(args) => notify::run(config, args),
         Command::Config(args) => config::run(config, args),
         Command::Status(args) => status::run(config, args),

@@ -111,6 +111,8 @@ fn group_id(name: &str) -> Option<u32> {
 pub async fn serve(listener: UnixListener, api: Api) {
     let app = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/rules", get(rules))
+        .route("/metrics", get(metrics))
         .route("/v1/query", post(searches::run_query))
         .route("/v1/follow", post(searches::follow))
         .route("/v1/history", post(searches::ask))
@@ -132,6 +134,24 @@ pub async fn serve(listener: UnixListener, api: Api) {
 
 async fn status(State(api): State<Api>) -> Json<state::Report> {
     Json(super::report::report(&api.options, &api.shared, &api.store))
+}
+
+/// The kernel's rules, as the keeper last saw them.
+async fn rules(State(api): State<Api>) -> Json<state::RuleList> {
+    let list = state::lock(&api.shared.rule_list).clone();
+    let profiles = api.options.chosen.names();
+    Json(state::RuleList {
+        profiles: profiles.into_iter().map(str::to_owned).collect(),
+        ..list
+    })
+}
+
+/// Counters and losses in the text format of OpenMetrics.
+async fn metrics(State(api): State<Api>) -> Result<Response, Refused> {
+    let report = super::report::report(&api.options, &api.shared, &api.store);
+    let text = super::metrics::text(&report, &api.shared).map_err(anyhow::Error::from)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(axum::http::header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 async fn quarantines(State(api): State<Api>) -> Result<Json<Value>, Refused> {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use collector::control::Control;
+use collector::live::{ActiveMode, Switch};
 use collector::losses::KernelLost;
 use collector::rules::dynamic::{self, Perm};
 use collector::rules::{self, FieldId, Rule};
@@ -18,6 +19,7 @@ use collector::settings::{Wanted, assert_settings};
 use enricher::Runtime;
 use serde_json::json;
 
+use super::kernel::rule_to_hex;
 use super::respond;
 use super::state::{Kernel, Other, Shared, lock};
 
@@ -40,10 +42,14 @@ pub struct Keeper {
     pub control: Control,
     pub shared: Arc<Shared>,
     pub responder: Sender<respond::Inbox>,
-    /// Rules of the packs.
-    pub fixed: Vec<Rule>,
-    /// As the owner, what the settings should be; `None` when somebody else owns them.
-    pub wanted: Option<Wanted>,
+    /// Every rule of the packs: what is loaded as the owner.
+    pub whole: Vec<Rule>,
+    /// What is loaded beside another owner, whose log gets our volume too.
+    pub narrow: Vec<Rule>,
+    /// As the owner, what the settings should be.
+    pub wanted: Wanted,
+    /// Owner or listener, and the way from one to the other.
+    pub switch: Switch,
     /// May the mode change by itself?
     pub auto: bool,
     pub own_pids: Vec<u32>,
@@ -78,8 +84,15 @@ impl Keeper {
         }
     }
 
+    fn owns(&self) -> bool {
+        self.switch.mode() == ActiveMode::Exclusive
+    }
+
     fn desired(&self) -> Vec<Rule> {
-        let mut all = self.fixed.clone();
+        if !self.owns() {
+            return self.narrow.clone();
+        }
+        let mut all = self.whole.clone();
         for rule in self.dynamic.values().flatten() {
             if !all.contains(rule) {
                 all.push(rule.clone());
@@ -106,19 +119,38 @@ impl Keeper {
             .filter(|r| !applied.skipped.iter().any(|(s, _)| s == *r))
             .map(Rule::encode)
             .collect();
+        let kernel = match changes.is_empty() {
+            true => kernel,
+            false => self.control.rules()?,
+        };
+        self.tell_list(&kernel);
         let mut state = lock(&self.shared.rules);
         state.kernel = self.loaded.len();
-        state.per_container = self.dynamic.values().map(Vec::len).sum();
+        state.per_container = if self.switch.mode() == ActiveMode::Exclusive {
+            self.dynamic.values().map(Vec::len).sum()
+        } else {
+            0
+        };
+        state.io_uring = desired
+            .iter()
+            .any(|r| r.list() == rules::List::IoUring && self.loaded.contains(&r.encode()));
         state.skipped = skipped(&applied.skipped);
         drop(state);
         Ok(removed)
     }
 
+    fn tell_list(&self, kernel: &[Rule]) {
+        let mut list = lock(&self.shared.rule_list);
+        list.narrow = !self.owns();
+        list.kernel = kernel.iter().map(rule_to_hex).collect();
+        list.containers = self
+            .dynamic
+            .iter()
+            .map(|(id, rules)| (id.clone(), rules.iter().map(rule_to_hex).collect()))
+            .collect();
+    }
+
     fn on_seen(&mut self, runtime: &Runtime) {
-        // Beside another owner only the narrow rules are loaded: its log gets our volume too.
-        if self.wanted.is_none() {
-            return;
-        }
         let rules = container_rules(runtime);
         let others = self.dynamic.iter().filter(|(id, _)| **id != runtime.id);
         let used: usize = others.map(|(_, rules)| rules.len()).sum();
@@ -134,7 +166,10 @@ impl Keeper {
             return;
         }
         self.dynamic.insert(runtime.id.clone(), rules);
-        self.apply_or_say();
+        // Beside another owner they wait until there is none.
+        if self.owns() {
+            self.apply_or_say();
+        }
     }
 
     fn on_gone(&mut self, id: &str) {
@@ -187,30 +222,64 @@ impl Keeper {
             rate_limit: status.rate_limit,
         };
         let ours = std::process::id();
-        let owner = self.wanted.is_some();
-        if owner && status.pid != ours {
+        if self.owns() && status.pid != ours {
             self.integrity(
                 "owner-lost",
                 json!({"owner": status.pid}),
-                "another process took the audit stream from the monitor",
+                "the monitor does not own the audit stream any more",
             );
-            // A new sensor finds the right mode by itself.
-            let _ = self.responder.send(respond::Inbox::Restart(
-                "the audit stream belongs to somebody else now".into(),
-            ));
-        } else if !owner && self.auto && status.pid == 0 && status.enabled != 2 {
-            let _ = self.responder.send(respond::Inbox::Restart(
-                "the audit stream has no owner any more; taking it".into(),
-            ));
+            self.change_over(status.pid);
+        } else if !self.owns() && self.auto && gone(status.pid) && status.enabled != 2 {
+            self.change_over(status.pid);
         }
         if let Some(listeners) = others(&self.own_pids, status.pid) {
             *lock(&self.shared.others) = listeners;
         }
     }
 
+    /// The owner of the stream changed: becomes what the mode asks for, while records flow.
+    fn change_over(&mut self, owner: u32) {
+        let done = match self.auto {
+            true => self.switch.follow(owner),
+            false => self
+                .switch
+                .to(ActiveMode::Exclusive)
+                .map(|()| Some(ActiveMode::Exclusive)),
+        };
+        match done {
+            Ok(None) => {}
+            Ok(Some(mode)) => self.changed_over(mode),
+            // A new sensor finds the right mode, or says why there is none.
+            Err(e) => {
+                let why = format!("the owner of the audit stream changed: {e}");
+                let _ = self.responder.send(respond::Inbox::Restart(why));
+            }
+        }
+    }
+
+    fn changed_over(&mut self, mode: ActiveMode) {
+        if mode == ActiveMode::Exclusive
+            && let Err(e) = assert_settings(&mut self.control, &self.wanted)
+        {
+            tracing::error!("cannot set the kernel's audit settings: {e}");
+        }
+        self.apply_or_say();
+        say_mode(&self.shared, mode);
+        self.integrity(
+            "mode-changed",
+            json!({"mode": mode_name(mode)}),
+            match mode {
+                ActiveMode::Exclusive => "the monitor owns the audit stream now",
+                ActiveMode::Shared => {
+                    "the monitor listens beside another owner of the audit stream now"
+                }
+            },
+        );
+    }
+
     /// Is everything as we set it?
     fn assert(&mut self) {
-        if self.wanted.is_none() {
+        if !self.owns() {
             let kernel = lock(&self.shared.kernel).clone();
             if kernel.enabled == 0 {
                 self.shared.reason(
@@ -223,8 +292,8 @@ impl Keeper {
                 self.shared.clear_reason("blind");
             }
         }
-        if let Some(wanted) = &self.wanted {
-            match assert_settings(&mut self.control, wanted) {
+        if self.owns() {
+            match assert_settings(&mut self.control, &self.wanted) {
                 Ok(drifts) => {
                     for d in drifts.iter().filter(|d| d.what != "owner") {
                         let text = format!(
@@ -267,6 +336,33 @@ impl Keeper {
             details,
             text: text.to_owned(),
         });
+    }
+}
+
+/// An owner that is gone stays in the kernel's status until it next tries to send to it.
+fn gone(owner: u32) -> bool {
+    owner == 0 || !Path::new(&format!("/proc/{owner}")).exists()
+}
+
+fn mode_name(mode: ActiveMode) -> &'static str {
+    match mode {
+        ActiveMode::Exclusive => "exclusive",
+        ActiveMode::Shared => "shared",
+    }
+}
+
+/// Puts the mode, and what is missing in it, where `status` finds them.
+pub fn say_mode(shared: &Shared, mode: ActiveMode) {
+    *lock(&shared.mode) = Some(mode_name(mode).to_owned());
+    match mode {
+        ActiveMode::Exclusive => {
+            shared.clear_reason("shared");
+            shared.clear_reason("blind");
+        }
+        ActiveMode::Shared => shared.reason(
+            "shared",
+            "another program owns the audit stream: only exec, mount and ptrace are watched, and a flood can lose records; stop the other program (auditd) for the whole",
+        ),
     }
 }
 

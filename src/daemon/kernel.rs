@@ -8,6 +8,7 @@ use collector::rules::{ParsedRule, Rule, parse_rules};
 use collector::settings::SavedState;
 use serde::{Deserialize, Serialize};
 
+use super::state::Shared;
 use crate::config::Config;
 use crate::times;
 
@@ -106,6 +107,30 @@ pub fn restore(config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
+/// The `realtime` setting for the kernel's own audit thread (the reader's is set when it starts), and a bound for both of our
+/// process's: a real-time thread that does not once wait for two seconds gets SIGXCPU, which ends the sensor. What the kernel's
+/// thread had is in the saved state.
+pub fn raise_priority(config: &Config, shared: &Shared) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let priority = config.collector.realtime;
+    if priority == 0 {
+        return;
+    }
+    let bound = Rlimit {
+        current: Some(2_000_000),
+        maximum: Some(3_000_000),
+    };
+    if let Err(e) = setrlimit(Resource::Rttime, bound) {
+        tracing::warn!("cannot bound the time of real-time threads: {e}");
+    }
+    if let Err(e) = collector::realtime::raise_kauditd(priority) {
+        shared.reason(
+            "realtime-kernel",
+            format!("{e}; freezing takes a little longer on a busy host"),
+        );
+    }
+}
+
 /// Our own rules are one line, whatever their number; what belongs to others is named one by one.
 fn summary(lines: Vec<String>) -> Vec<String> {
     let (ours, mut rest): (Vec<_>, Vec<_>) = lines
@@ -122,6 +147,15 @@ fn summary(lines: Vec<String>) -> Vec<String> {
 
 /// Kernel rules of the chosen packs: `common/kernel.rules` and those of the profiles, from every folder.
 pub fn static_rules(config: &Config, packs: &[String]) -> anyhow::Result<Vec<ParsedRule>> {
+    let all = located_rules(config, packs)?;
+    Ok(all.into_iter().map(|(_, parsed)| parsed).collect())
+}
+
+/// The same, each with the file that it is in.
+pub fn located_rules(
+    config: &Config,
+    packs: &[String],
+) -> anyhow::Result<Vec<(String, ParsedRule)>> {
     let mut all = Vec::new();
     for dir in &config.rules.dirs {
         for pack in packs {
@@ -133,7 +167,7 @@ pub fn static_rules(config: &Config, packs: &[String]) -> anyhow::Result<Vec<Par
                 Err(e) => return Err(e).with_context(|| format!("cannot read {name}")),
             };
             match parse_rules(&text, &name) {
-                Ok(rules) => all.extend(rules),
+                Ok(rules) => all.extend(rules.into_iter().map(|rule| (name.clone(), rule))),
                 Err(errors) => {
                     let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
                     bail!("{}", list.join("\n"));
@@ -158,10 +192,29 @@ pub fn static_rules(config: &Config, packs: &[String]) -> anyhow::Result<Vec<Par
 
 /// In shared mode somebody else's log gets our volume too: only exec, mount and ptrace.
 pub fn narrow(rules: Vec<ParsedRule>) -> Vec<Rule> {
-    let wanted = ["sm-exec", "sm-mount", "sm-ptrace"];
     rules
         .into_iter()
         .map(|p| p.rule)
-        .filter(|r| r.keys().any(|k| wanted.iter().any(|w| k == w.as_bytes())))
+        .filter(is_narrow)
         .collect()
+}
+
+/// Is a rule loaded in shared mode too?
+pub fn is_narrow(rule: &Rule) -> bool {
+    rule.keys()
+        .any(|key| [&b"sm-exec"[..], b"sm-mount", b"sm-ptrace"].contains(&key))
+}
+
+/// A rule as it travels to the command line: the kernel's bytes in hexadecimal, which are exact where text is not.
+pub fn rule_to_hex(rule: &Rule) -> String {
+    rule.encode().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// And back; `None` when it is none.
+pub fn rule_from_hex(hex: &str) -> Option<Rule> {
+    let digits = hex.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    Rule::decode(&digits.collect::<Option<Vec<u8>>>()?).ok()
 }

@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod kernel;
 pub mod ledger;
 pub mod link;
+pub mod metrics;
 pub mod pidfile;
 pub mod pipeline;
 pub mod privileges;

@@ -1,7 +1,7 @@
 //! The way of the data inside the sensor: batches of records → events → activities → alerts.
 //!
 //! One task a stage, bounded channels between them. A stage that is slower than the one before makes that one wait, up to
-//! the reader, which waits 100 ms and then drops and counts: the kernel and its programs never wait for us longer.
+//! the reader, which holds what it can and then drops and counts: the kernel and its programs never wait for us.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::chronicle;
 use super::keeper;
 use super::respond::hold::What;
+use super::chronicle;
 use super::respond::{Case, Inbox};
 use super::state::{DockerState, Shared, lock, read, write};
 use crate::config::Chosen;
@@ -81,16 +81,7 @@ pub async fn assemble(
             _ = ticks.tick() => assembler.tick(Instant::now(), &mut ready),
         }
         take(&mut ready, &mut items);
-        let counters = assembler.counters();
-        let incomplete = counters.timed_out + counters.evicted;
-        shared
-            .counts
-            .incomplete
-            .store(incomplete, Ordering::Relaxed);
-        shared
-            .counts
-            .serial_gaps
-            .store(counters.serial_gaps, Ordering::Relaxed);
+        *lock(&shared.assembled) = assembler.counters();
         if !items.is_empty() && next.send(items).await.is_err() {
             break;
         }
@@ -172,6 +163,7 @@ pub async fn enrich(
                         Item::Event(event) => {
                             let user = event.records().any(|r| r.kind.is_user());
                             let activity = enricher.enrich(event);
+                            shared.counts.undecodable_fields.fetch_add(undecoded(&activity), Ordering::Relaxed);
                             // A container can send user records with any text: never trusted, only counted.
                             if user && activity.container.is_some() {
                                 shared.counts.forged.fetch_add(1, Ordering::Relaxed);
@@ -190,6 +182,26 @@ pub async fn enrich(
             _ = publish.tick() => *write(&shared.containers) = enricher.containers().cloned().collect(),
         }
     }
+}
+
+/// Records whose meaning could not be read; they are kept as they came.
+fn undecoded(activity: &Activity) -> u64 {
+    let (mut paths, mut refused) = (activity.paths.len(), 0);
+    for record in activity.event.records() {
+        refused += u64::from(match record.kind {
+            RecordType::SYSCALL | RecordType::URINGOP => activity.syscall.is_none(),
+            RecordType::SOCKADDR => activity.socket.is_none(),
+            RecordType::PATH => match paths.checked_sub(1) {
+                Some(left) => {
+                    paths = left;
+                    false
+                }
+                None => true,
+            },
+            _ => false,
+        });
+    }
+    refused
 }
 
 fn on_docker(enricher: &mut Enricher, update: DockerUpdate, shared: &Shared, tell: &Tell) {

@@ -21,15 +21,20 @@ const SENSOR: [Capability; 8] = [
     Capability::CAP_CHOWN,
 ];
 
-/// The supervisor restores rules and settings, signals its children, and can hand down what the sensor needs.
-const SUPERVISOR: [Capability; 2] = [Capability::CAP_AUDIT_CONTROL, Capability::CAP_KILL];
+/// The supervisor restores rules, settings and the priority of the kernel's audit thread, signals its children, and can hand down
+/// what the sensor needs.
+const SUPERVISOR: [Capability; 3] = [
+    Capability::CAP_AUDIT_CONTROL,
+    Capability::CAP_KILL,
+    Capability::CAP_SYS_NICE,
+];
 
 fn set_of(list: &[Capability]) -> CapsHashSet {
     list.iter().copied().collect()
 }
 
 /// Takes everything but the sensor's capabilities out of the bounding set, so that no child can have more. The supervisor
-/// itself works with two of them; the rest stays permitted, not effective: where `no_new_privs` is set (a unit, a container)
+/// itself works with three of them; the rest stays permitted, not effective: where `no_new_privs` is set (a unit, a container)
 /// a child's exec gives it nothing that its parent is not permitted.
 pub fn supervisor() -> anyhow::Result<()> {
     let keep = set_of(&SENSOR);

@@ -69,7 +69,8 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
 
     // Kernel rules first: from here on the records of what we watch are made, and queue until the reader takes them.
     let control = Control::open().context("cannot open the audit socket")?;
-    let (batches, incoming) = mpsc::channel(QUEUE);
+    // Few places: the reader puts together what waits.
+    let (batches, incoming) = mpsc::channel(4);
     let (keeper_inbox, keeper_messages) = std::sync::mpsc::channel();
     let (responder_inbox, responder_messages) = std::sync::mpsc::channel();
 
@@ -81,21 +82,11 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     lock(&shared.reader).replace(reader.counters());
     let mut keeper = new_keeper(options, control, &reader, &shared, responder_inbox.clone())?;
     keeper.apply().context("cannot load the kernel rules")?;
-    let mode = reader.mode();
-    *lock(&shared.mode) = Some(
-        if mode == ActiveMode::Exclusive {
-            "exclusive"
-        } else {
-            "shared"
-        }
-        .to_owned(),
-    );
+    keeper::say_mode(&shared, reader.mode());
     if let Some(why) = reader.realtime_refused() {
         shared.reason("realtime", format!("the real-time priority was refused ({why}); freezing takes a little longer on a busy host"));
     }
-    if mode == ActiveMode::Shared {
-        shared.reason("shared", "another program owns the audit stream: only exec, mount and ptrace are watched, and a flood can lose records; stop the other program (auditd) for the whole");
-    }
+    kernel::raise_priority(config, &shared);
 
     let (docker_news, docker_updates) = mpsc::channel(256);
     let link = link::start(options.clone(), responder_inbox.clone(), docker_news);
@@ -424,27 +415,24 @@ fn new_keeper(
     responder: std::sync::mpsc::Sender<Inbox>,
 ) -> anyhow::Result<Keeper> {
     let parsed = kernel::static_rules(&options.config, &pack_names(options))?;
-    let mut fixed = kernel::narrow(parsed.clone());
-    let mut wanted = None;
+    let mut narrow = kernel::narrow(parsed.clone());
+    // As a listener we are audited like everybody else.
+    narrow.insert(0, dynamic::except_pid_from(std::process::id(), &narrow));
+    let wait = Duration::from_millis(u64::from(options.config.collector.backlog_wait_ms));
+    let wanted = Wanted::new(options.config.collector.backlog_limit, wait);
     if reader.mode() == ActiveMode::Exclusive {
-        fixed = parsed.into_iter().map(|p| p.rule).collect();
-        let wait = Duration::from_millis(u64::from(options.config.collector.backlog_wait_ms));
-        let settings = Wanted::new(options.config.collector.backlog_limit, wait);
-        collector::settings::assert_settings(&mut control, &settings)
+        collector::settings::assert_settings(&mut control, &wanted)
             .context("cannot set the kernel's audit settings")?;
-        wanted = Some(settings);
-    } else {
-        // We are audited like everybody else then.
-        let own = dynamic::except_pid_from(std::process::id(), &fixed);
-        fixed.insert(0, own);
     }
     let supervisor = std::os::unix::process::parent_id();
     Ok(Keeper {
         control,
         shared: shared.clone(),
         responder,
-        fixed,
+        whole: parsed.into_iter().map(|p| p.rule).collect(),
+        narrow,
         wanted,
+        switch: reader.switch(),
         auto: options.mode == Mode::Auto,
         own_pids: vec![std::process::id(), supervisor],
         loaded: BTreeSet::new(),

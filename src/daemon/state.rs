@@ -87,32 +87,18 @@ pub struct Losses {
     /// At the kernel boundary.
     #[serde(flatten)]
     pub collector: collector::losses::Losses,
-    /// Events closed by a timer or for want of memory, so perhaps not whole.
-    pub incomplete_events: u64,
     /// Records that came after their event and could not be added to it.
     pub late_records_dropped: u64,
-    /// Serial numbers of the kernel that never came: at least so many events of which every record was lost on the way.
-    pub missing_serials: u64,
-    /// Messages without a readable head.
-    pub undecodable: u64,
     /// Entries that the history could not take.
     pub history_dropped: u64,
     /// Records from user space inside a container, which may say anything; dropped.
     pub forged_records: u64,
-    /// Times when nobody watched.
-    pub gaps: u64,
 }
 
 impl Losses {
     /// Is there anything that may hide an event?
     pub fn any(&self) -> bool {
-        self.collector.any()
-            || self.late_records_dropped
-                + self.missing_serials
-                + self.undecodable
-                + self.history_dropped
-                + self.gaps
-                > 0
+        self.collector.any() || self.late_records_dropped + self.history_dropped > 0
     }
 }
 
@@ -136,10 +122,26 @@ pub struct RulesState {
     /// Kernel rules in force, per-container ones included.
     pub kernel: usize,
     pub per_container: usize,
+    /// Is a rule on the operations of io_uring in force?
+    #[serde(default)]
+    pub io_uring: bool,
     /// Rules that could not be loaded, and why.
     pub skipped: Vec<String>,
     /// Alert rules.
     pub alert: usize,
+}
+
+/// The kernel's rules and where ours come from, for `rules list`; each rule as `kernel::rule_to_hex` writes it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RuleList {
+    /// What the daemon was started with.
+    pub profiles: Vec<String>,
+    /// Only the narrow rules are wanted, since somebody else owns the stream.
+    pub narrow: bool,
+    /// Everything that the kernel had when the keeper last looked.
+    pub kernel: Vec<String>,
+    /// Built for single containers, by id.
+    pub containers: BTreeMap<String, Vec<String>>,
 }
 
 /// Counters that several tasks write.
@@ -147,13 +149,13 @@ pub struct RulesState {
 pub struct Counts {
     pub events: AtomicU64,
     pub alerts: AtomicU64,
-    pub incomplete: AtomicU64,
     pub forged: AtomicU64,
     pub gaps: AtomicU64,
     pub history_dropped: AtomicU64,
     pub late_dropped: AtomicU64,
-    pub serial_gaps: AtomicU64,
     pub undecodable: AtomicU64,
+    /// Records with a field that the decoder refused.
+    pub undecodable_fields: AtomicU64,
     /// Records that the kernel threw away since we started.
     pub kernel_lost: AtomicU64,
 }
@@ -169,8 +171,10 @@ pub struct Shared {
     pub runtimes: RwLock<HashMap<String, Runtime>>,
     pub channels: Mutex<BTreeMap<String, ChannelState>>,
     pub rules: Mutex<RulesState>,
+    pub rule_list: Mutex<RuleList>,
     pub reasons: Mutex<BTreeMap<&'static str, String>>,
     pub reader: Mutex<Option<Arc<collector::live::Counters>>>,
+    pub assembled: Mutex<collector::AssembleCounters>,
     /// Frozen containers by id, and since when (milliseconds since the epoch).
     pub quarantined: RwLock<HashMap<String, u64>>,
     /// The last release of a container by name: rule, and when.
@@ -193,8 +197,10 @@ impl Shared {
             runtimes: RwLock::default(),
             channels: Mutex::default(),
             rules: Mutex::default(),
+            rule_list: Mutex::default(),
             reasons: Mutex::default(),
             reader: Mutex::default(),
+            assembled: Mutex::default(),
             quarantined: RwLock::default(),
             released: RwLock::default(),
             others: Mutex::default(),
@@ -216,18 +222,23 @@ impl Shared {
     pub fn losses(&self) -> Losses {
         let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
         let reader = lock(&self.reader).clone();
+        let assembled = *lock(&self.assembled);
         let c = &self.counts;
-        Losses {
-            collector: reader
-                .map(|r| collector::losses::Losses::snapshot(&r, get(&c.kernel_lost)))
-                .unwrap_or_default(),
-            incomplete_events: get(&c.incomplete),
-            late_records_dropped: get(&c.late_dropped),
-            missing_serials: get(&c.serial_gaps),
+        let beyond = collector::losses::Beyond {
+            kernel_lost: get(&c.kernel_lost),
             undecodable: get(&c.undecodable),
+            undecodable_fields: get(&c.undecodable_fields),
+            gaps: get(&c.gaps),
+        };
+        Losses {
+            collector: collector::losses::Losses::of(
+                &reader.unwrap_or_default(),
+                &assembled,
+                beyond,
+            ),
+            late_records_dropped: get(&c.late_dropped),
             history_dropped: get(&c.history_dropped),
             forged_records: get(&c.forged),
-            gaps: get(&c.gaps),
         }
     }
 }

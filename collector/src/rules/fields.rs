@@ -156,13 +156,27 @@ pub(super) fn list_allowed(spec: &Spec, list: List) -> bool {
             (id < c::AUDIT_DEVMAJOR && id != c::AUDIT_FSTYPE && id != c::AUDIT_ARCH)
                 || id == c::AUDIT_EXE
         }
-        List::User => id < c::AUDIT_DEVMAJOR && id != c::AUDIT_FSTYPE && id != c::AUDIT_ARCH,
-        List::Task => {
-            id < c::AUDIT_DEVMAJOR
-                && !matches!(id, c::AUDIT_FSTYPE | c::AUDIT_MSGTYPE | c::AUDIT_ARCH)
-        }
+        List::User => before_the_call(id),
+        List::Task => before_the_call(id) && id != c::AUDIT_MSGTYPE,
         List::Other(_) => true,
     }
+}
+
+/// What auditctl takes where there is no end of a system call: all that needs neither its result nor its files.
+fn before_the_call(id: u32) -> bool {
+    !matches!(
+        id,
+        c::AUDIT_FSTYPE
+            | c::AUDIT_DEVMAJOR
+            | c::AUDIT_DEVMINOR
+            | c::AUDIT_INODE
+            | c::AUDIT_EXIT
+            | c::AUDIT_SUCCESS
+            | c::AUDIT_WATCH
+            | c::AUDIT_PERM
+            | c::AUDIT_DIR
+            | c::AUDIT_FILETYPE
+    )
 }
 
 /// `-C`: the pairs of fields that can be compared with each other (`AUDIT_COMPARE_*`), the way round that auditctl prints them.

@@ -11,11 +11,14 @@ use super::rule::{Action, Field, FieldId, KEY_SEPARATOR, List, Op, Rule, Syscall
 use super::values::{self, Wrong, nearest};
 use super::words::{At, Word, split_test, words};
 use crate::decode::{
-    ARCH_IO_URING, arch_name, syscall_number, syscalls::syscalls_of, uring_op_name,
+    ARCH_IO_URING, arch_name, arch_number, syscall_number, syscalls::syscalls_of, uring_op_name,
 };
 
 /// Longest key, several together (`AUDIT_MAX_KEY_LEN`).
 const MAX_KEY: usize = 256;
+
+/// Bit 30 of a system call's number on x86_64: the x32 ABI (`__X32_SYSCALL_BIT`).
+const X32: u32 = 1 << 30;
 
 /// A rule and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct ParsedRule {
     pub line: usize,
     /// A comment `# optional` stands in front of it: that it cannot be loaded is no failure.
     pub optional: bool,
+    /// What the kernel takes, and is hardly meant.
+    pub doubtful: Option<&'static str>,
 }
 
 /// Something in a rule file that cannot be meant.
@@ -77,6 +82,7 @@ pub fn parse_rules(text: &str, file: &str) -> Result<Vec<ParsedRule>, Vec<RuleEr
         }
         match words(line).and_then(|words| parse_line(&words)) {
             Ok(rule) => rules.push(ParsedRule {
+                doubtful: doubt(&rule),
                 rule,
                 line: index + 1,
                 optional,
@@ -96,6 +102,21 @@ pub fn parse_rules(text: &str, file: &str) -> Result<Vec<ParsedRule>, Vec<RuleEr
     } else {
         Err(errors)
     }
+}
+
+fn doubt(rule: &Rule) -> Option<&'static str> {
+    if rule.list() != List::Exit {
+        return None;
+    }
+    // Rules with path= are kept by inode, and only those who touch the file walk them.
+    if rule.syscalls().is_all() {
+        return rule.text_of(FieldId::PATH).is_none().then_some(
+            "every process of the host walks this rule at every call; name the calls with -S",
+        );
+    }
+    rule.number_of(FieldId::ARCH).is_none().then_some(
+        "without arch= the numbers of these calls are taken for those of other architectures too; put -F arch=b64 in front, and add the rule for b32",
+    )
 }
 
 /// What a line says, before it is one rule.
@@ -266,7 +287,7 @@ fn watch_rule(draft: &Draft<'_>, word: &Word) -> At<Rule> {
             Wrong::new("-w takes -p and -k alone; use -a always,exit -F path= with the rest"),
         ));
     }
-    let path = values::path(&word.text).map_err(|wrong| (word.at, wrong))?;
+    let path = values::watched_path(&word.text).map_err(|wrong| (word.at, wrong))?;
     let dir =
         word.text.ends_with('/') || std::fs::metadata(&word.text).is_ok_and(|data| data.is_dir());
     let perm = match draft.perm {
@@ -470,10 +491,8 @@ fn call(mask: &mut SyscallMask, name: &str, list: List, arch: Option<u32>) -> Re
             )
         })?
     } else {
-        let arch = arch.ok_or_else(|| Wrong {
-            message: format!("the number of {name:?} depends on the architecture"),
-            suggestion: Some(format!("-F arch=b64 -S {name}")),
-        })?;
+        // Like auditctl, which warns.
+        let arch = arch.or_else(|| arch_number("b64")).unwrap_or_default();
         syscall_number(arch, name).ok_or_else(|| {
             let machine = arch_name(arch).map_or_else(|| format!("0x{arch:X}"), str::to_owned);
             let names = syscalls_of(arch).map(|(_, name)| name);
@@ -486,9 +505,13 @@ fn call(mask: &mut SyscallMask, name: &str, list: List, arch: Option<u32>) -> Re
     };
     // The top sixteen bits are the kernel's classes (`AUDIT_SYSCALL_CLASSES`), not calls.
     if number >= SyscallMask::BITS - 16 || !mask.insert(number) {
-        return Err(Wrong::new(format!(
-            "{number} is no system call; a rule holds numbers below 2032"
-        )));
+        return Err(Wrong::new(if number & X32 != 0 {
+            format!(
+                "{number} is a call of the x32 ABI, which no kernel rule can name (its mask ends at 2047); boot with syscall.x32=n"
+            )
+        } else {
+            format!("{number} is no system call; a rule holds numbers below 2032")
+        }));
     }
     Ok(())
 }

@@ -198,8 +198,17 @@ fn named(text: &str, names: &'static [(&'static str, u32)], what: &str) -> Resul
         })
 }
 
-/// An absolute path without `..` and without a slash at its end, as libaudit wants it.
-pub(super) fn path(text: &str) -> Result<Vec<u8>, Wrong> {
+/// [`path`] without slashes at its end, as auditctl makes it for `-w` (and not for `-F dir=`).
+pub(super) fn watched_path(text: &str) -> Result<Vec<u8>, Wrong> {
+    let mut path = path(text)?;
+    while path.len() > 1 && path.ends_with(b"/") {
+        path.pop();
+    }
+    Ok(path)
+}
+
+/// An absolute path without `..`, as libaudit wants it.
+fn path(text: &str) -> Result<Vec<u8>, Wrong> {
     if !text.starts_with('/') {
         return Err(Wrong::new(format!("{text:?} is not an absolute path")));
     }
@@ -212,8 +221,7 @@ pub(super) fn path(text: &str) -> Result<Vec<u8>, Wrong> {
     if text.split('/').any(|part| part == "..") {
         return Err(Wrong::new(format!("{text:?} contains \"..\"")));
     }
-    let trimmed = text.trim_end_matches('/');
-    Ok(if trimmed.is_empty() { "/" } else { trimmed }.into())
+    Ok(text.into())
 }
 
 /// User and group ids: a number, -1, "unset", or a name of this host's file.

@@ -21,6 +21,7 @@ use collector::settings::{SavedState, Wanted, assert_settings};
 use collector::status::Change;
 use tokio::sync::mpsc::{self, Receiver};
 
+mod auditctl;
 mod modes;
 mod priority;
 mod rules;
