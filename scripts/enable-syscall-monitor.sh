@@ -172,6 +172,7 @@ enable() {
     step "Installing"
     local before=$CHANGED
     install_program
+    install_docs
     install_rules
     ! has_systemd || install_unit
     local replaced=$((CHANGED - before))

@@ -65,6 +65,22 @@ install_program() {
     install_file "$BUILT" "$PROGRAM" 0755
 }
 
+# Manual pages and the shell's completions, as the program itself writes them.
+install_docs() {
+    if [[ ! -x $PROGRAM ]]; then
+        would "install manual pages and completions"
+        return
+    fi
+    local made file before=$CHANGED
+    made=$(mktemp -d)
+    "$PROGRAM" man "$made" >/dev/null
+    for file in "$made"/*.8; do install_file "$file" "$MAN/$(basename "$file")" 0644 >/dev/null; done
+    "$PROGRAM" completions bash >"$made/bash"
+    install_file "$made/bash" "$COMPLETIONS" 0644 >/dev/null
+    rm -rf "$made"
+    ((CHANGED == before)) || note "installed manual pages (man syscall-monitor) and completions for bash"
+}
+
 # The rule packs, and nothing else in that folder: a pack that is gone from the sources goes from the machine.
 install_rules() {
     local file name changed=0

@@ -7,6 +7,8 @@ SHARE=/usr/local/share/syscall-monitor
 RULES=$SHARE/audit-rules
 # One line for each thing that was made: "file PATH", "dir PATH", "package NAME", "secret PATH", "boot PATH".
 MANIFEST=$SHARE/installed.txt
+MAN=/usr/local/share/man/man8
+COMPLETIONS=/usr/local/share/bash-completion/completions/syscall-monitor
 UNIT=syscall-monitor.service
 UNIT_FILE=/usr/local/lib/systemd/system/$UNIT
 CONFIG_DIR=/etc/syscall-monitor

@@ -10,6 +10,7 @@ pub mod replay;
 pub mod restore;
 pub mod rules;
 pub mod run;
+pub mod shell;
 pub mod status;
 pub mod trust;
 
@@ -69,6 +70,10 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Put the kernel's audit rules and settings back as they were before the monitor ran
     Restore(restore::RestoreArgs),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Write manual pages
+    Man(shell::ManArgs),
     /// The process that holds audit rights; `run` starts it
     #[command(hide = true)]
     Sensor(run::WorkerArgs),
@@ -116,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(config, args),
         Command::Status(args) => status::run(config, args),
         Command::Restore(args) => restore::run(config, args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(args),
     };
     match done {
         Ok(code) => code,

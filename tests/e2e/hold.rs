@@ -182,3 +182,32 @@ fn with_hold_off_it_is_only_told() {
     assert_eq!(container.status(), "running");
     assert!(!container.is_frozen());
 }
+
+#[test]
+fn what_is_frozen_without_a_record_is_released_by_the_same_command() {
+    if !test_support::kernel::wanted(
+        "what_is_frozen_without_a_record_is_released_by_the_same_command",
+    ) {
+        return;
+    }
+    let mut world = world().start();
+    let container = frozen(&world);
+    world.stop();
+    // The history is lost, and with it the record of the quarantine.
+    std::fs::remove_dir_all(world.state_dir().join("history")).unwrap();
+    world.start();
+    settled(&world, &container);
+    assert!(container.is_frozen());
+    let said = world
+        .cli(&["quarantine", "release", "openclaw-gateway"])
+        .expect_ok();
+    assert_eq!(container.status(), "running", "{said}");
+    assert!(!container.is_frozen());
+    container.exec(&["true"]).expect_ok();
+    // A container that runs is none to release.
+    assert!(
+        !world
+            .cli(&["quarantine", "release", "openclaw-gateway-2"])
+            .ok()
+    );
+}
