@@ -3,7 +3,7 @@
 // Helpers of tests fail like tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use collector::rules::{FieldId, Rule, parse_rules};
+use collector::rules::{FieldId, List, Rule, parse_rules};
 
 struct Golden {
     rule: String,
@@ -111,6 +111,14 @@ fn the_rules_that_come_with_the_program_are_right_and_ours() {
                 path.display(),
                 parsed.line
             );
+            assert_ne!(
+                parsed.rule.list(),
+                List::Exclude,
+                "{}:{}: nothing is excluded by default",
+                path.display(),
+                parsed.line
+            );
+            assert_eq!(parsed.doubtful, None, "{}:{}", path.display(), parsed.line);
             // Rules with path= are kept by inode.
             let narrow =
                 !parsed.rule.syscalls().is_all() || parsed.rule.text_of(FieldId::PATH).is_some();
