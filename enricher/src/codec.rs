@@ -2,6 +2,7 @@
 //!
 //! The form is a version byte and postcard. A reader of a later version must go on reading the earlier ones.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use collector::{Event, RecordType};
@@ -33,48 +34,72 @@ pub enum DecodeError {
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     #[serde(borrow)]
-    event: std::borrow::Cow<'a, Event>,
+    event: Cow<'a, Event>,
     phase: Phase,
     entered: bool,
     attribution: Attribution,
-    container: Option<StoredContainer>,
-    process: StoredProcess,
+    #[serde(borrow)]
+    container: Option<StoredContainer<'a>>,
+    #[serde(borrow)]
+    process: StoredProcess<'a>,
     /// Item, and what differs from the records.
-    paths: Vec<StoredPath>,
-    target_container: Option<String>,
-    alerts: Vec<CompactString>,
+    #[serde(borrow)]
+    paths: Vec<StoredPath<'a>>,
+    target_container: Option<Cow<'a, str>>,
+    alerts: Cow<'a, [CompactString]>,
 }
 
 /// What an event shows of its container; labels and mounts are the registry's.
 #[derive(Serialize, Deserialize)]
-struct StoredContainer {
-    id: String,
-    name: Option<String>,
-    image: Option<String>,
+struct StoredContainer<'a> {
+    id: Cow<'a, str>,
+    name: Option<Cow<'a, str>>,
+    image: Option<Cow<'a, str>>,
     engine: Engine,
     profile: Option<Profile>,
-    agent: Option<String>,
+    agent: Option<Cow<'a, str>>,
     privileged: bool,
     init_pid: u32,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredProcess {
+struct StoredProcess<'a> {
     /// `None` where the records say it.
-    exe: Option<String>,
-    comm: Option<String>,
-    argv: Option<Vec<String>>,
-    user: Option<String>,
-    previous_exe: Option<String>,
-    ancestors: Vec<Ancestor>,
+    exe: Option<Cow<'a, str>>,
+    comm: Option<Cow<'a, str>>,
+    argv: Option<Cow<'a, [String]>>,
+    user: Option<Cow<'a, str>>,
+    previous_exe: Option<Cow<'a, str>>,
+    ancestors: Cow<'a, [Ancestor]>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredPath {
+struct StoredPath<'a> {
     item: u32,
-    path: Option<String>,
-    host_path: Option<String>,
+    path: Option<Cow<'a, str>>,
+    host_path: Option<Cow<'a, str>>,
     undeclared: bool,
+}
+
+/// postcard writing behind what is in a vector already.
+struct Onto<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Onto<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 impl Activity {
@@ -91,42 +116,45 @@ impl Activity {
         let paths = self.paths.iter().enumerate().filter_map(|(item, now)| {
             let path = StoredPath {
                 item: u32::try_from(item).ok()?,
-                path: looked_up.then(|| now.path.clone()),
-                host_path: now.host_path.clone(),
+                path: looked_up.then(|| Cow::from(&now.path)),
+                host_path: now.host_path.as_deref().map(Cow::from),
                 undeclared: now.undeclared,
             };
             (path.path.is_some() || path.host_path.is_some() || path.undeclared).then_some(path)
         });
         let stored = Stored {
-            event: std::borrow::Cow::Borrowed(&self.event),
+            event: Cow::Borrowed(&self.event),
             phase: self.phase,
             entered: self.entered,
             attribution: self.attribution,
             container: self.container.as_ref().map(|c| StoredContainer {
-                id: c.id.clone(),
-                name: c.name.clone(),
-                image: c.image.clone(),
+                id: Cow::from(&c.id),
+                name: c.name.as_deref().map(Cow::from),
+                image: c.image.as_deref().map(Cow::from),
                 engine: c.engine,
                 profile: c.profile,
-                agent: c.agent.clone(),
+                agent: c.agent.as_deref().map(Cow::from),
                 privileged: c.privileged,
                 init_pid: c.init_pid,
             }),
             process: StoredProcess {
-                exe: names.then(|| self.process.exe.clone()),
-                comm: names.then(|| self.process.comm.clone()),
-                argv: argv.then(|| self.process.argv.clone()),
-                user: self.process.user.clone(),
-                previous_exe: self.process.previous_exe.clone(),
-                ancestors: self.process.ancestors.clone(),
+                exe: names.then(|| Cow::from(&self.process.exe)),
+                comm: names.then(|| Cow::from(&self.process.comm)),
+                argv: argv.then(|| Cow::from(&self.process.argv)),
+                user: self.process.user.as_deref().map(Cow::from),
+                previous_exe: self.process.previous_exe.as_deref().map(Cow::from),
+                ancestors: Cow::from(&self.process.ancestors),
             },
             paths: paths.collect(),
-            target_container: self.target.as_ref().and_then(|t| t.container.clone()),
-            alerts: self.alerts.clone(),
+            target_container: self
+                .target
+                .as_ref()
+                .and_then(|t| t.container.as_deref().map(Cow::from)),
+            alerts: Cow::from(&self.alerts),
         };
         let start = out.len();
         out.push(VERSION);
-        if let Err(error) = postcard::to_io(&stored, &mut *out) {
+        if let Err(error) = postcard::serialize_with_flavor(&stored, Onto(out)) {
             // postcard fails on values whose length it is not told; there are none here.
             tracing::error!(%error, "an event could not be written");
             out.truncate(start);
@@ -156,41 +184,41 @@ impl Activity {
         activity.attribution = stored.attribution;
         activity.container = stored.container.map(|c| {
             Arc::new(Container {
-                name: c.name,
-                image: c.image,
+                name: c.name.map(Cow::into_owned),
+                image: c.image.map(Cow::into_owned),
                 engine: c.engine,
                 profile: c.profile,
-                agent: c.agent,
+                agent: c.agent.map(Cow::into_owned),
                 privileged: c.privileged,
                 init_pid: c.init_pid,
                 ..Container::from_id(c.id)
             })
         });
         let process = &mut activity.process;
-        let set = |to: &mut String, from: Option<String>| {
+        let set = |to: &mut String, from: Option<Cow<'_, str>>| {
             if let Some(from) = from {
-                *to = from;
+                *to = from.into_owned();
             }
         };
         set(&mut process.exe, stored.process.exe);
         set(&mut process.comm, stored.process.comm);
         if let Some(argv) = stored.process.argv {
-            process.argv = argv;
+            process.argv = argv.into_owned();
         }
-        process.user = stored.process.user;
-        process.previous_exe = stored.process.previous_exe;
-        process.ancestors = stored.process.ancestors;
+        process.user = stored.process.user.map(Cow::into_owned);
+        process.previous_exe = stored.process.previous_exe.map(Cow::into_owned);
+        process.ancestors = stored.process.ancestors.into_owned();
         for path in stored.paths {
             if let Some(to) = activity.paths.get_mut(path.item as usize) {
                 set(&mut to.path, path.path);
-                to.host_path = path.host_path;
+                to.host_path = path.host_path.map(Cow::into_owned);
                 to.undeclared = path.undeclared;
             }
         }
         if let Some(target) = &mut activity.target {
-            target.container = stored.target_container;
+            target.container = stored.target_container.map(Cow::into_owned);
         }
-        activity.alerts = stored.alerts;
+        activity.alerts = stored.alerts.into_owned();
         Ok(activity)
     }
 }

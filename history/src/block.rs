@@ -4,6 +4,7 @@
 //! meta: hashes of the frames and of the meta before (the chain), then, compressed together, the columns (order, time, kind, id), the
 //! dictionary (for each field its terms, and for each term the rows that have it) and the hashes of amendments.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::dictionary::Dictionary;
@@ -15,9 +16,9 @@ use crate::value::Hash;
 use crate::wire::{Reader, put_bytes, put_sint, put_uint};
 
 /// Rows of a frame at most.
-const FRAME_ROWS: usize = 256;
+const FRAME_ROWS: usize = 192;
 /// A frame ends when its bodies reach this, in bytes.
-const FRAME_BYTES: usize = 160 << 10;
+const FRAME_BYTES: usize = 320 << 10;
 /// Rows of a block at most, whatever the options say: a row number is two bytes.
 pub(crate) const MOST_ROWS: usize = 8192;
 /// zstd: level 1 cost 4.7 µs an event and 127 bytes, level 3 15 % less space for twice the time.
@@ -110,11 +111,22 @@ impl Packer {
     }
 }
 
+thread_local! {
+    /// A context is large, and making one costs as much as a frame.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Undoes [`Packer::pack`].
 pub(crate) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(packed);
     let size = reader.size().filter(|n| *n <= LARGEST)?;
-    let raw = zstd::bulk::decompress(reader.rest(), size).ok()?;
+    let raw = DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(decompressor) => decompressor,
+            None => decompressor.insert(zstd::bulk::Decompressor::new().ok()?),
+        };
+        decompressor.decompress(reader.rest(), size).ok()
+    })?;
     (raw.len() == size).then_some(raw)
 }
 
@@ -176,6 +188,23 @@ impl Frame {
     pub(crate) fn body(&self, row: usize) -> Option<&[u8]> {
         self.raw
             .get(*self.bounds.get(row)? as usize..*self.bounds.get(row + 1)? as usize)
+    }
+
+    /// Sizes, then all bodies one behind the other.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Where the body of a row begins; for the number of rows, where the last ends.
+    pub(crate) fn start(&self, row: usize) -> Option<usize> {
+        self.bounds.get(row).map(|at| *at as usize)
+    }
+
+    /// The row that this place is in. Rows without a body are in no place.
+    pub(crate) fn row_at(&self, place: usize) -> usize {
+        self.bounds
+            .partition_point(|bound| *bound as usize <= place)
+            .saturating_sub(1)
     }
 
     /// Rows whose body holds the text, in one pass over all bodies.

@@ -93,10 +93,7 @@ impl Dictionary {
         let hash = self.key.hash(field, term);
         let mask = self.slots.len() - 1;
         let (mut place, short) = (hash as usize & mask, (hash >> 32) as u32);
-        loop {
-            let Some(number) = self.slots[place].checked_sub(1) else {
-                break;
-            };
+        while let Some(number) = self.slots[place].checked_sub(1) {
             let known = self.terms[number as usize];
             if known.hash == short
                 && known.field == field

@@ -106,6 +106,11 @@ pub struct QueryStats {
 }
 
 impl Query {
+    /// Can it not be answered from the directories of the blocks alone?
+    pub(crate) fn looks_into_bodies(&self) -> bool {
+        !self.search.is_empty() || self.text.is_some() || self.body.is_some()
+    }
+
     /// Position of a time and place in the direction of the query.
     pub(crate) fn order(&self, time_ms: u64, seq: u64) -> (u64, u64) {
         if self.reverse {

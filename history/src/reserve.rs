@@ -12,8 +12,8 @@ use crate::index;
 use crate::keys;
 use crate::live::LANES;
 
-/// Frames of a block that are held ready. A block that fills at once has four; more are taken as they come.
-const FRAMES: u16 = 6;
+/// Frames of a block that are held ready. A block that fills at once has six; more are taken as they come.
+const FRAMES: u16 = 8;
 /// Blocks that are held ready at once.
 const BLOCKS: u64 = 64;
 /// When only so many are left, the next are made: the last leaf still has no values then.

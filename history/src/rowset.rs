@@ -38,6 +38,14 @@ impl RowSet {
         }
     }
 
+    /// Puts a row in or takes it out.
+    pub(crate) fn set(&mut self, row: usize, wanted: bool) {
+        self.insert(row);
+        if row < self.rows && !wanted {
+            self.words[row / 64] &= !(1 << (row % 64));
+        }
+    }
+
     pub(crate) fn insert_all(&mut self) {
         *self = Self::full(self.rows);
     }

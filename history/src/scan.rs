@@ -20,6 +20,7 @@ use crate::error::{Result, StoreError};
 use crate::find::{self, Candidates, Changes};
 use crate::intake::lock;
 use crate::live::{self, Live, Seen};
+use crate::prepare::{Ahead, Job, Prepared};
 use crate::query::{Filter, Query, QueryStats};
 use crate::rowset::RowSet;
 use crate::search::Search;
@@ -38,6 +39,8 @@ enum Origin {
         rows: Vec<Arc<Placed>>,
         changes: Option<Changes>,
     },
+    /// Rows that were found and tested already; those handed out are `None`.
+    Prepared { rows: Vec<Option<Row>> },
 }
 
 struct Run {
@@ -150,17 +153,67 @@ pub(crate) fn run(
         scan.stats.truncated = true;
         return Ok(scan.stats);
     }
+    if query.looks_into_bodies() {
+        pending.reverse();
+        let filter = Filter::new(query);
+        let job = Job {
+            tree,
+            live,
+            query,
+            filter: &filter,
+        };
+        return Ahead::run(job, &pending, |ahead| {
+            let mut place = 0;
+            merge(scan, each, &mut |scan, until| {
+                let next = pending
+                    .get(place)
+                    .filter(|next| until.is_none_or(|time| time >= start(next)));
+                if next.is_none() {
+                    return Ok(Step::Enough(place == pending.len()));
+                }
+                let prepared = ahead.get(place)?;
+                place += 1;
+                scan.add(prepared);
+                Ok(Step::More)
+            })
+        });
+    }
+    merge(scan, each, &mut |scan, until| match pending
+        .pop_if(|next| until.is_none_or(|time| time >= start(next)))
+    {
+        Some(next) => {
+            scan.open_block(next, live)?;
+            Ok(Step::More)
+        }
+        None => Ok(Step::Enough(pending.is_empty())),
+    })
+}
+
+/// What happened when the next block was asked for.
+enum Step {
+    /// A block was opened; there may be another.
+    More,
+    /// No block begins before the time; are none left at all?
+    Enough(bool),
+}
+
+/// Hands out the rows of all runs in order. `open` opens the next block that begins before a time, or before any.
+fn merge<'a>(
+    mut scan: Scan<'a>,
+    each: &mut dyn FnMut(Row) -> ControlFlow<()>,
+    open: &mut dyn FnMut(&mut Scan<'a>, Option<u64>) -> Result<Step>,
+) -> Result<QueryStats> {
+    let query = scan.query;
     loop {
-        while let Some(next) = pending.pop_if(|next| {
-            scan.heap
-                .peek()
-                .is_none_or(|Reverse(((time, _), _))| *time >= start(next))
-        }) {
+        let last = loop {
             if scan.is_cancelled() {
                 return Ok(scan.stats);
             }
-            scan.open_block(next, live)?;
-        }
+            let until = scan.heap.peek().map(|Reverse(((time, _), _))| *time);
+            if let Step::Enough(last) = open(&mut scan, until)? {
+                break last;
+            }
+        };
         let Some(Reverse((_, run))) = scan.heap.pop() else {
             return Ok(scan.stats);
         };
@@ -179,7 +232,7 @@ pub(crate) fn run(
             .limit
             .is_some_and(|limit| scan.stats.rows_hit >= limit as u64);
         if each(row).is_break() || enough {
-            scan.stats.truncated = !(scan.heap.is_empty() && pending.is_empty());
+            scan.stats.truncated = !(scan.heap.is_empty() && last);
             return Ok(scan.stats);
         }
     }
@@ -207,6 +260,25 @@ impl Scan<'_> {
                 in_terms,
             }));
         }
+    }
+
+    /// Adds the rows of a block that was prepared.
+    fn add(&mut self, prepared: Prepared) {
+        let stats = prepared.stats;
+        self.stats.blocks_scanned += stats.blocks_scanned;
+        self.stats.blocks_damaged += stats.blocks_damaged;
+        self.stats.frames_read += stats.frames_read;
+        self.stats.rows_tested += stats.rows_tested;
+        let rows = prepared.rows;
+        let hits = rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| (self.query.order(row.time_ms, row.seq), place))
+            .collect();
+        let tested = self.stats.rows_tested;
+        let rows = rows.into_iter().map(Some).collect();
+        self.push(Origin::Prepared { rows }, hits, Vec::new());
+        self.stats.rows_tested = tested;
     }
 
     fn open_rows(
@@ -329,8 +401,14 @@ impl Scan<'_> {
         let Some((_, place)) = run.hits.pop() else {
             return Ok(None);
         };
+        if let Origin::Prepared { rows } = &mut run.origin {
+            let row = rows.get_mut(place).and_then(Option::take);
+            self.put_back(number, run);
+            return Ok(row);
+        }
         let in_terms = std::mem::take(&mut run.in_terms);
         let row = match &run.origin {
+            Origin::Prepared { .. } => None,
             Origin::Open { rows, changes } => rows.get(place).and_then(|placed| {
                 let entry = &placed.entry;
                 let change = changes
@@ -352,12 +430,7 @@ impl Scan<'_> {
                 changes,
             } => self.sealed_row(seen, meta, changes.as_ref(), place)?,
         };
-        if let Some((order, _)) = run.hits.last() {
-            self.heap.push(Reverse((*order, number)));
-            if let Some(slot) = self.runs.get_mut(number) {
-                *slot = Some(run);
-            }
-        }
+        self.put_back(number, run);
         let done = Ok(row.filter(|row| {
             let found = |(number, search): (usize, &Search)| {
                 in_terms
@@ -376,6 +449,16 @@ impl Scan<'_> {
             run.in_terms = in_terms;
         }
         done
+    }
+
+    /// A run that has more comes to its place in the order.
+    fn put_back(&mut self, number: usize, run: Run) {
+        if let Some((order, _)) = run.hits.last() {
+            self.heap.push(Reverse((*order, number)));
+            if let Some(slot) = self.runs.get_mut(number) {
+                *slot = Some(run);
+            }
+        }
     }
 
     fn sealed_row(

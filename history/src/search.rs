@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::block::Frame;
+use crate::rowset::RowSet;
+
 /// Bytes that a compiled expression may take.
 const COMPILED: usize = 4 << 20;
 
@@ -21,11 +24,18 @@ pub struct SearchError {
 
 /// A text or an expression, compiled.
 #[derive(Clone)]
-pub struct Search(Arc<Regex>);
+pub struct Search {
+    regex: Arc<Regex>,
+    /// Whether it fits says nothing about what stands around it, and it never fits nothing: it can be put to many bodies at once.
+    local: bool,
+}
+
+/// Matches across two bodies in one frame after which each body is looked at alone.
+const ACROSS: usize = 8;
 
 impl fmt::Debug for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Search({:?})", self.0.as_str())
+        write!(f, "Search({:?})", self.regex.as_str())
     }
 }
 
@@ -62,7 +72,10 @@ impl Search {
             .size_limit(COMPILED)
             .dfa_size_limit(COMPILED)
             .build()
-            .map(|regex| Self(Arc::new(regex)))
+            .map(|regex| Self {
+                regex: Arc::new(regex),
+                local: is_local(pattern),
+            })
             .map_err(|error| SearchError {
                 pattern: shown.to_owned(),
                 why: error.to_string(),
@@ -71,8 +84,53 @@ impl Search {
 
     /// Is it in these bytes?
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        self.0.is_match(bytes)
+        self.regex.is_match(bytes)
     }
+
+    /// Rows of a frame that have it in their body.
+    pub(crate) fn rows_of(&self, frame: &Frame) -> RowSet {
+        let mut found = RowSet::empty(frame.rows());
+        let (mut row, mut across) = (0, 0);
+        if self.local {
+            let raw = frame.raw();
+            // The leftmost match begins in the first row that can have one.
+            while across < ACROSS
+                && let Some(start) = frame.start(row)
+                && let Some(hit) = self.regex.find_at(raw, start)
+            {
+                row = frame.row_at(hit.start());
+                let Some(body) = frame.body(row) else {
+                    return found;
+                };
+                across += usize::from(frame.start(row + 1).is_none_or(|end| hit.end() > end));
+                if self.regex.is_match(body) {
+                    found.insert(row);
+                }
+                row += 1;
+            }
+            if across < ACROSS {
+                return found;
+            }
+        }
+        while let Some(body) = frame.body(row) {
+            if self.regex.is_match(body) {
+                found.insert(row);
+            }
+            row += 1;
+        }
+        found
+    }
+}
+
+fn is_local(pattern: &str) -> bool {
+    regex_syntax::ParserBuilder::new()
+        .utf8(false)
+        .build()
+        .parse(pattern)
+        .is_ok_and(|hir| {
+            let properties = hir.properties();
+            properties.look_set().is_empty() && properties.minimum_len().is_some_and(|n| n > 0)
+        })
 }
 
 #[cfg(test)]

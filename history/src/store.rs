@@ -12,6 +12,7 @@ use crate::area::{self, Area, Queue};
 use crate::entry::{Entry, Kind, Row};
 use crate::error::{Dropped, Result, StoreError, Why};
 use crate::intake::{Amendment, Command, Intake, lock};
+use crate::layout::{self, Share};
 use crate::query::{Query, QueryStats};
 use crate::retention::Retention;
 use crate::shared::{Counts, Shared, Subscribers, Subscription};
@@ -521,6 +522,19 @@ impl Store {
     /// Sizes, counts and times.
     pub fn stats(&self) -> Stats {
         stats::collect(self.shared())
+    }
+
+    /// Where the bytes go, by sort of value. Reads the whole store.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn shares(&self) -> Result<Vec<Share>> {
+        layout::shares(&self.shared().db)
+    }
+
+    /// Entries and commands that wait for the writer: cheap, for whoever feeds the store.
+    pub fn queued(&self) -> usize {
+        self.shared().intake.len()
     }
 
     /// Where the chains end now: what an anchor outside the host holds on to.
