@@ -29,6 +29,8 @@ pub(super) struct AuditSocket {
     batch: RecvBatch,
     /// Answer to the request to become the owner: an errno, 0 for yes.
     answer: Option<i32>,
+    /// Did records come through it?
+    flows: bool,
 }
 
 impl AuditSocket {
@@ -41,6 +43,7 @@ impl AuditSocket {
             socket,
             batch,
             answer: None,
+            flows: false,
         })
     }
 
@@ -74,11 +77,29 @@ impl AuditSocket {
         Ok(this)
     }
 
+    /// Did records come through it yet?
+    pub(super) fn flows(&self) -> bool {
+        self.flows
+    }
+
     /// How full its queue is, 0 to 1.
     pub(super) fn fill(&self) -> f64 {
         // A kernel that cannot tell is one that may have to wait at any moment.
         collector_sys::receive_queue(&self.socket)
             .map_or(1.0, |queue| queue.used as f64 / queue.size.max(1) as f64)
+    }
+
+    /// Leaves the multicast group, so that the queue can be read empty, and returns the turns of [`AuditSocket::read`] that what is
+    /// queued now takes at most. (To the socket of an owner that let go the kernel's thread still sends until its own queue was empty once.)
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn leave_group(&mut self) -> io::Result<usize> {
+        self.socket.drop_membership(AUDIT_NLGRP_READLOG)?;
+        // Every record is accounted with more than that.
+        const LEAST: usize = 512;
+        let used = collector_sys::receive_queue(&self.socket).map_or(256 << 20, |q| q.used);
+        Ok(used / LEAST / TURN_RECORDS as usize + 2)
     }
 
     fn register(
@@ -181,6 +202,7 @@ impl AuditSocket {
             add(&counters.records, records);
             add(&counters.bytes, bytes);
             taken += records;
+            self.flows |= records > 0;
             if got < self.batch.asked() {
                 return Ok(());
             }

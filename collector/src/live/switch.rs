@@ -133,8 +133,8 @@ impl Switch {
         let (done, is_done) = std::sync::mpsc::sync_channel(1);
         self.0.line.order(order(done));
         is_done
-            .recv_timeout(ANSWER)
-            .map_err(|_| LiveError::Died("it took no order within two seconds".into()))
+            .recv_timeout(2 * ANSWER)
+            .map_err(|_| LiveError::Died("it took no order within four seconds".into()))
     }
 }
 

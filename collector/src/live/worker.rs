@@ -30,10 +30,10 @@ const FULL_TURN: Duration = Duration::from_millis(10);
 const PRESSURE: f64 = 0.5;
 /// Process events that one batch may hold.
 const MAX_PROC_EVENTS: usize = 1 << 16;
-/// Turns after which a socket that never becomes empty counts as read.
-const MAX_TURNS: usize = 256;
 /// Silence after which the stream that was left has nothing more to say.
 const SILENCE: Duration = Duration::from_millis(20);
+/// How long the kernel's thread is waited for in a change of mode.
+const CHANGE: Duration = Duration::from_millis(1500);
 /// How long the end may take.
 const END: Duration = Duration::from_millis(400);
 
@@ -110,6 +110,8 @@ pub(super) struct Worker {
     audit: AuditSocket,
     /// During a change of mode, the socket that is about to be left.
     former: Option<Box<AuditSocket>>,
+    /// Who waits for that, and since when.
+    leaving: Option<Leaving>,
     connector: Option<Connector>,
     sink: Box<dyn Sink>,
     counters: Arc<Counters>,
@@ -137,6 +139,7 @@ impl Worker {
         Self {
             audit,
             former: None,
+            leaving: None,
             connector,
             sink,
             counters,
@@ -159,6 +162,7 @@ impl Worker {
         let mut wanted = true;
         while wanted && !self.line.stop.load(Ordering::Acquire) {
             self.obey()?;
+            self.leave_when_ready()?;
             self.read()?;
             wanted = self.hand_on();
             self.beat();
@@ -202,9 +206,7 @@ impl Worker {
         }
         self.audit.read(&mut self.open, &self.counters)?;
         if full {
-            let records = self.open.drop_records();
-            add(&self.counters.queue_dropped_batches, (records > 0).into());
-            add(&self.counters.queue_dropped_records, records);
+            self.drop_open();
         }
         Ok(())
     }
@@ -289,9 +291,8 @@ impl Worker {
         for order in orders {
             let done = match order {
                 Order::Join { audit, first, done } => {
-                    self.empty(|this| this.read_now())?;
                     self.former = Some(Box::new(mem::replace(&mut self.audit, *audit)));
-                    // A batch of its own: it may hold again what came through the other socket.
+                    // A batch of its own: it may hold again what comes through the other socket.
                     if !self.open.is_empty() {
                         self.hold();
                     }
@@ -299,9 +300,14 @@ impl Worker {
                     done
                 }
                 Order::Leave { done } => {
-                    self.empty(|this| this.read_now())?;
-                    self.former = None;
-                    done
+                    let now = Instant::now();
+                    self.leaving = Some(Leaving {
+                        done,
+                        until: now + CHANGE,
+                        quiet_since: now,
+                        records: self.counters.records.load(Ordering::Relaxed),
+                    });
+                    continue;
                 }
             };
             let _ = done.try_send(());
@@ -309,17 +315,56 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads until nothing is there, but not for ever.
-    fn empty(&mut self, read: impl Fn(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        for _ in 0..MAX_TURNS {
+    /// The kernel's thread looks for the owner only before it begins with its queue, and until that was empty once it goes on as before:
+    /// what is in there comes through the former socket alone. So that is left when records come through the new one, or none come at all.
+    fn leave_when_ready(&mut self) -> io::Result<()> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(());
+        };
+        let (now, records) = (
+            Instant::now(),
+            self.counters.records.load(Ordering::Relaxed),
+        );
+        if records != leaving.records {
+            (leaving.records, leaving.quiet_since) = (records, now);
+        }
+        let quiet = now.duration_since(leaving.quiet_since) >= 2 * TURN;
+        if !(self.audit.flows() || quiet || now >= leaving.until) {
+            return Ok(());
+        }
+        if let Some(former) = self.former.take() {
+            self.leave(*former)?;
+        }
+        if let Some(leaving) = self.leaving.take() {
+            let _ = leaving.done.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Reads what is queued in a socket that nothing more is sent to, or nothing that the other socket does not get as well, and
+    /// closes it.
+    fn leave(&mut self, mut former: AuditSocket) -> io::Result<()> {
+        for _ in 0..former.leave_group()? {
             let before = self.counters.records.load(Ordering::Relaxed);
-            read(self)?;
-            if self.counters.records.load(Ordering::Relaxed) == before || !self.hand_on() {
+            former.read(&mut self.open, &self.counters)?;
+            if self.counters.records.load(Ordering::Relaxed) == before {
+                break;
+            }
+            if self.is_full() {
+                self.drop_open();
+            }
+            if !self.hand_on() {
                 break;
             }
             self.beat();
         }
         Ok(())
+    }
+
+    fn drop_open(&mut self) {
+        let records = self.open.drop_records();
+        add(&self.counters.queue_dropped_batches, (records > 0).into());
+        add(&self.counters.queue_dropped_records, records);
     }
 
     /// The stream was left: what is still on its way is read, and everything is handed on, within [`END`].
@@ -384,6 +429,14 @@ impl Worker {
             );
         }
     }
+}
+
+/// A change of mode that is nearly done.
+struct Leaving {
+    done: SyncSender<()>,
+    until: Instant,
+    quiet_since: Instant,
+    records: u64,
 }
 
 /// Watches how much of a processor the calling thread uses.
