@@ -25,9 +25,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::chronicle;
 use super::keeper;
 use super::respond::hold::What;
-use super::chronicle;
 use super::respond::{Case, Inbox};
 use super::state::{DockerState, Shared, lock, read, write};
 use crate::config::Chosen;
