@@ -18,10 +18,14 @@ use crate::times::now_ms;
 
 const DOCKER_LIMIT: Duration = Duration::from_secs(20);
 
-fn open(config: &Config) -> anyhow::Result<(Quarantines, history::Store)> {
+fn open(config: &Config, read_only: bool) -> anyhow::Result<(Quarantines, history::Store)> {
     crate::cli::history::not_while_starting(config)?;
     let dir = config.history_dir();
-    let store = history::Store::open(&dir, history::Options::default()).with_context(|| {
+    let options = history::Options {
+        read_only,
+        ..history::Options::default()
+    };
+    let store = history::Store::open(&dir, options).with_context(|| {
         format!(
             "cannot open the store {}; quarantines are kept there",
             dir.display()
@@ -38,7 +42,7 @@ pub fn list(config: &Config) -> anyhow::Result<Value> {
     if !config.history_dir().exists() {
         return Ok(json!([]));
     }
-    let (quarantines, store) = open(config)?;
+    let (quarantines, store) = open(config, true)?;
     let list = quarantines
         .list()
         .map(serde_json::to_value)
@@ -57,7 +61,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
     need_root()?;
     // The store first: a container must not be frozen without a record of it.
-    let (mut quarantines, store) = open(config)?;
+    let (mut quarantines, store) = open(config, false)?;
     let runtime = runtime()?;
     let engine = Engine::connect(&config.docker.socket.display().to_string(), DOCKER_LIMIT)?;
     let seen = runtime.block_on(engine.inspect(name))?;
@@ -139,7 +143,7 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
 
 pub fn release(config: &Config, what: &str) -> anyhow::Result<Value> {
     need_root()?;
-    let (mut quarantines, store) = open(config)?;
+    let (mut quarantines, store) = open(config, false)?;
     let Some(q) = quarantines.find(what).cloned() else {
         bail!(
             "{}",

@@ -36,6 +36,12 @@ pub struct Spec {
     pub text: Vec<String>,
     /// Regular expressions of which one must match.
     pub regex: Vec<String>,
+    /// Text of which none may occur.
+    #[serde(default)]
+    pub not_text: Vec<String>,
+    /// Regular expressions of which none may match.
+    #[serde(default)]
+    pub not_regex: Vec<String>,
     /// Newest first.
     pub newest_first: bool,
     pub limit: Option<usize>,
@@ -138,12 +144,25 @@ impl Spec {
         if filters.failed {
             add("failed", vec!["1".into()]);
         }
+        let (mut not_text, mut not_regex) = (vec![], vec![]);
         for not in &filters.not {
             let Some((filter, value)) = not.split_once('=') else {
                 bail!("--not {not}: write it FILTER=VALUE, for example --not comm=node");
             };
+            let filter = filter.trim_start_matches("--");
+            match filter {
+                "text" => {
+                    not_text.push(value.to_owned());
+                    continue;
+                }
+                "regex" => {
+                    not_regex.push(value.to_owned());
+                    continue;
+                }
+                _ => {}
+            }
             conditions.push(Condition {
-                filter: filter.trim_start_matches("--").into(),
+                filter: filter.into(),
                 values: vec![value.into()],
                 negate: true,
             });
@@ -155,10 +174,12 @@ impl Spec {
             conditions,
             text: filters.text.clone(),
             regex: filters.regex.clone(),
+            not_text,
+            not_regex,
             ..Self::default()
         };
         spec.clauses(&|_| vec![])?;
-        Search::new(&spec.text, &spec.regex)?;
+        spec.search()?;
         if let (Some(since), Some(until)) = (spec.since_ms, spec.until_ms)
             && since > until
         {
@@ -182,14 +203,19 @@ impl Spec {
         self
     }
 
+    fn search(&self) -> anyhow::Result<Option<Search>> {
+        Search::with(&self.text, &self.regex, &self.not_text, &self.not_regex)
+    }
+
     /// Is there text to search for, so that events must be read?
     pub fn searches(&self) -> bool {
-        !(self.text.is_empty() && self.regex.is_empty())
+        let lists = [&self.text, &self.regex, &self.not_text, &self.not_regex];
+        lists.iter().any(|list| !list.is_empty())
     }
 
     /// The query of the store. `watch` counts the rows that are looked at.
     pub fn query(&self, store: &Store, watch: &Watch) -> anyhow::Result<Query> {
-        let search = Search::new(&self.text, &self.regex)?;
+        let search = self.search()?;
         let kinds: Vec<Kind> = self
             .kinds
             .iter()

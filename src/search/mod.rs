@@ -27,18 +27,30 @@ const JSON: u8 = b'{';
 pub struct Search {
     texts: Vec<String>,
     set: RegexSet,
+    /// None of these may occur or match.
+    without: Vec<String>,
+    without_set: RegexSet,
     /// Each must be found in the bytes or a term of an activity that fits.
     sieve: Vec<history::Search>,
 }
 
 impl Search {
-    /// `None` when there is nothing to search for.
+    /// `None` when there is nothing to search for. What has one of the texts or matches one of the expressions of `not_…` does not fit.
     ///
     /// # Errors
     /// An expression that is none; the error shows where.
-    pub fn new(texts: &[String], expressions: &[String]) -> anyhow::Result<Option<Self>> {
+    pub fn with(
+        texts: &[String],
+        expressions: &[String],
+        not_texts: &[String],
+        not_expressions: &[String],
+    ) -> anyhow::Result<Option<Self>> {
         let set = RegexSet::new(expressions).context("--regex")?;
-        if texts.is_empty() && expressions.is_empty() {
+        let without_set = RegexSet::new(not_expressions).context("--not regex")?;
+        if [texts, expressions, not_texts, not_expressions]
+            .iter()
+            .all(|list| list.is_empty())
+        {
             return Ok(None);
         }
         let mut sieve = Vec::new();
@@ -52,6 +64,8 @@ impl Search {
         Ok(Some(Self {
             texts: texts.to_vec(),
             set,
+            without: not_texts.to_vec(),
+            without_set,
             sieve,
         }))
     }
@@ -106,6 +120,7 @@ struct Hits<'a> {
     search: &'a Search,
     missing: Vec<&'a str>,
     expression: bool,
+    unwanted: bool,
 }
 
 impl<'a> Hits<'a> {
@@ -114,16 +129,24 @@ impl<'a> Hits<'a> {
             search,
             missing: search.texts.iter().map(String::as_str).collect(),
             expression: search.set.is_empty(),
+            unwanted: false,
         }
     }
 
     fn look(&mut self, text: &str) {
         self.missing.retain(|wanted| !text.contains(wanted));
         self.expression = self.expression || self.search.set.is_match(text);
+        self.unwanted = self.unwanted
+            || self
+                .search
+                .without
+                .iter()
+                .any(|t| text.contains(t.as_str()))
+            || self.search.without_set.is_match(text);
     }
 
     fn done(&self) -> bool {
-        self.missing.is_empty() && self.expression
+        self.missing.is_empty() && self.expression && !self.unwanted
     }
 }
 
@@ -215,7 +238,7 @@ mod tests {
 
     fn search(texts: &[&str], expressions: &[&str]) -> Search {
         let own = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-        Search::new(&own(texts), &own(expressions))
+        Search::with(&own(texts), &own(expressions), &[], &[])
             .unwrap()
             .unwrap()
     }
@@ -263,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_wrong_expression_is_shown() {
-        let error = Search::new(&[], &["a(".into()]).unwrap_err();
+        let error = Search::with(&[], &["a(".into()], &[], &[]).unwrap_err();
         assert!(format!("{error:#}").contains("unclosed group"), "{error:#}");
     }
 }

@@ -164,7 +164,11 @@ impl Counters {
         if !a.process.exe.is_empty() {
             self.programs.add(&a.process.exe);
         }
-        for path in a.paths.iter().filter(|p| p.nametype != "PARENT") {
+        for path in a
+            .paths
+            .iter()
+            .filter(|p| p.nametype != "PARENT" && !p.path.is_empty())
+        {
             self.paths.add(&path.path);
         }
         if let Some(s) = &a.socket {

@@ -11,6 +11,7 @@ mod crash;
 mod delivery;
 mod evidence;
 mod gateway;
+mod history;
 mod hold;
 mod modes;
 mod privileges;
