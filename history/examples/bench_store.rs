@@ -114,6 +114,7 @@ fn write(
         None => None,
     };
     let (began, before) = (Instant::now(), cpu(ClockId::ProcessCPUTime));
+    let thread = cpu(ClockId::ThreadCPUTime);
     let (mut making, mut raw_bytes, mut bodies) = (Duration::ZERO, 0u64, 0u64);
     let (mut number, mut peak, mut raw) = (0, 0, Vec::new());
     while number < arguments.events {
@@ -171,6 +172,11 @@ fn write(
         } else {
             String::new()
         }
+    );
+    let feeding = cpu(ClockId::ThreadCPUTime) - thread - making;
+    println!(
+        "of the CPU, {:.2} us an event are the thread that makes entries of activities and hands them over",
+        feeding.as_secs_f64() * 1e6 / arguments.events as f64
     );
     println!(
         "FIGURE cpu_us_per_event {:.2}",

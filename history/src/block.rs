@@ -16,7 +16,7 @@ use crate::value::Hash;
 use crate::wire::{Reader, put_bytes, put_sint, put_uint};
 
 /// Rows of a frame at most.
-const FRAME_ROWS: usize = 192;
+const FRAME_ROWS: usize = 256;
 /// A frame ends when its bodies reach this, in bytes.
 const FRAME_BYTES: usize = 320 << 10;
 /// Rows of a block at most, whatever the options say: a row number is two bytes.

@@ -26,6 +26,8 @@ pub(crate) const COUNTER: u8 = b'n';
 pub(crate) const AREA: u8 = b'a';
 /// Item of a queue: `q length-of-name name id`.
 pub(crate) const QUEUE: u8 = b'q';
+/// Number of the last commit: `c`.
+pub(crate) const COMMIT: u8 = b'c';
 /// What did not fit into the first part of a value: `p key-of-value part`.
 pub(crate) const PART: u8 = b'p';
 

@@ -18,7 +18,7 @@ pub struct Share {
     pub value_bytes: u64,
 }
 
-const NAMES: [(u8, &str); 14] = [
+const NAMES: [(u8, &str); 15] = [
     (keys::FRAME, "bodies"),
     (keys::META, "directories of blocks: columns, terms, hashes"),
     (keys::INDEX, "indexes of super-blocks"),
@@ -29,6 +29,7 @@ const NAMES: [(u8, &str); 14] = [
     (keys::AMENDED, "which blocks are amended"),
     (keys::PENDING, "amendments that no block names yet"),
     (keys::LANE, "ends of the chains"),
+    (keys::COMMIT, "number of the last commit"),
     (keys::COUNTER, "counters"),
     (keys::AREA, "areas"),
     (keys::QUEUE, "queues"),

@@ -45,6 +45,7 @@ mod snapshot;
 mod stats;
 mod store;
 mod sync;
+mod tail;
 mod tally;
 mod terms;
 mod ticket;

@@ -32,6 +32,25 @@ pub(crate) fn running(dir: &Path) -> PathBuf {
     dir.join("running")
 }
 
+/// Makes it.
+pub(crate) fn mark_running(dir: &Path) -> Result<()> {
+    let path = running(dir);
+    fs::write(&path, format!("{}\n", std::process::id()))
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(StoreError::io("writing", &path))
+}
+
+/// Takes it away: everything is durable.
+pub(crate) fn mark_closed(dir: &Path) -> Result<()> {
+    let path = running(dir);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StoreError::io("removing", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Is there a store?
 pub(crate) fn exists(dir: &Path) -> bool {
     dir.join("manifest").exists() || engine_dir(dir).exists()

@@ -44,6 +44,8 @@ pub(crate) struct Recovered {
     pub(crate) activities: Recent,
     pub(crate) others: Recent,
     pub(crate) problems: Vec<String>,
+    /// Number of the last commit.
+    pub(crate) commit: u64,
 }
 
 /// Reads it all.
@@ -78,7 +80,18 @@ pub(crate) fn recover(tree: &Tree) -> Result<Recovered> {
     let lanes = lanes
         .try_into()
         .map_err(|_| StoreError::Failed("a lane is missing".to_owned()))?;
+    let commit = match value::get(tree, &[keys::COMMIT]) {
+        Ok(bytes) => bytes
+            .and_then(|b| b[..].try_into().ok())
+            .map_or(0, u64::from_be_bytes),
+        Err(StoreError::Corrupt { what, .. }) => {
+            problems.push(what);
+            0
+        }
+        Err(error) => return Err(error),
+    };
     Ok(Recovered {
+        commit,
         live,
         lanes,
         next_seq,

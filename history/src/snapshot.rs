@@ -33,6 +33,7 @@ pub(crate) fn begin(shared: &Shared, dir: &Path) -> Result<()> {
     let target = store::open_engine(dir, 8 << 20)?;
     for what in [
         keys::LANE,
+        keys::COMMIT,
         keys::HOT_1,
         keys::HOT,
         keys::COUNTER,

@@ -21,7 +21,7 @@ use crate::tally::{self, Tally, TallyOf};
 use crate::ticket::{Ticket, ticket};
 use crate::verify::{self, Progress, VerifyReport};
 use crate::writer::Writer;
-use crate::{find, keys, live, manifest, recover, scan, snapshot, sync};
+use crate::{find, keys, live, manifest, recover, scan, snapshot, sync, tail};
 
 /// Most bytes of one entry, body and terms together.
 const LARGEST_ENTRY: usize = 8 << 20;
@@ -160,7 +160,17 @@ impl Store {
             recover::adopt(&db)?;
             manifest::upgrade(dir)?;
         }
-        let recovered = recover::recover(&db)?;
+        let mut recovered = recover::recover(&db)?;
+        match tail::read(dir) {
+            Ok(Some((commit, time_ms))) if commit > recovered.commit => {
+                recovered.problems.push(format!(
+                    "the end of the store is lost: {} commits, the last at {time_ms} ms since the epoch",
+                    commit - recovered.commit
+                ));
+            }
+            Ok(_) => {}
+            Err(problem) => recovered.problems.push(problem),
+        }
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             intake: Intake::new(options.queue_entries, options.queue_bytes),
@@ -177,8 +187,10 @@ impl Store {
         for problem in &recovered.problems {
             tracing::warn!(problem, "damage in the history");
         }
-        let mut recovered = recovered;
         *lock(&shared.live) = std::mem::take(&mut recovered.live);
+        if !read_only {
+            manifest::mark_running(dir)?;
+        }
         let (syncer, sync_thread) = sync::syncer(&shared)?;
         let writer = Writer::new(Arc::clone(&shared), syncer, recovered)?;
         if read_only {
@@ -214,6 +226,11 @@ impl Store {
             });
         }
         Self::open(dir, options)
+    }
+
+    /// The process that has the store in a folder open, if any.
+    pub fn holder(dir: &Path) -> Option<u32> {
+        manifest::holder(&sync::db_file(dir))
     }
 
     fn shared(&self) -> &Shared {

@@ -442,6 +442,7 @@ impl Check<'_> {
             (keys::HOT_1, "a chunk of the newest rows"),
             (keys::HOT, "a chunk of the newest rows"),
             (keys::AMENDMENT, "an amendment"),
+            (keys::COMMIT, "the number of the last commit"),
             (keys::COUNTER, "a counter"),
             (keys::AREA, "a value of an area"),
             (keys::QUEUE, "an item of a queue"),

@@ -27,9 +27,10 @@ use crate::recover::Recovered;
 use crate::reserve::Reserve;
 use crate::shared::{Shared, now_ms};
 use crate::sync::Syncer;
+use crate::tail::Tail;
 use crate::ticket::Promise;
 use crate::value::Hash;
-use crate::{keys, retention, snapshot, value};
+use crate::{keys, manifest, retention, snapshot, value};
 
 /// A row is durable at most this long after it was taken in, and the time of a flush.
 const COMMIT: Duration = Duration::from_millis(180);
@@ -79,6 +80,9 @@ pub(crate) struct Writer {
     others: Recent,
     promises: Vec<Promise>,
     processed: u64,
+    /// Number of the last commit, and where it is noted.
+    commit: u64,
+    tail: Option<Tail>,
     dirty: Option<Instant>,
     looked: Option<Instant>,
     /// While the disk is nearly full: bytes of values at which the next super-block goes.
@@ -115,7 +119,14 @@ impl Writer {
         } else {
             Reserve::find(&shared.db)?
         };
+        let tail = if shared.options.read_only {
+            None
+        } else {
+            Some(Tail::open(&shared.dir)?)
+        };
         Ok(Self {
+            commit: recovered.commit,
+            tail,
             shared,
             syncer,
             packer: Packer::new()?,
@@ -263,6 +274,9 @@ impl Writer {
             }
             self.save(number)?;
         }
+        self.commit += 1;
+        let number = self.commit.to_be_bytes();
+        value::put(&mut self.batch, &[keys::COMMIT], &number)?;
         self.apply()?;
         let began = Instant::now();
         self.shared
@@ -274,6 +288,9 @@ impl Writer {
             .flush_us
             .store(began.elapsed().as_micros() as u64, Ordering::Relaxed);
         counts.last_flush_ms.store(now_ms(), Ordering::Relaxed);
+        if let Some(tail) = &self.tail {
+            tail.note(self.commit, now_ms())?;
+        }
         counts.acknowledged.store(self.processed, Ordering::Release);
         self.promises
             .drain(..)
@@ -421,6 +438,7 @@ impl Writer {
             *limit = *next;
         }
         self.commit()?;
-        self.syncer.sync_now()
+        self.syncer.sync_now()?;
+        manifest::mark_closed(&self.shared.dir)
     }
 }

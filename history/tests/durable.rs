@@ -1,4 +1,5 @@
-//! What was acknowledged is there after kill -9: once, whole, and nothing is torn. SYSCALL_MONITOR_KILL_ROUNDS says how often (20).
+//! What was acknowledged is there after kill -9: once, whole, and nothing is torn. SYSCALL_MONITOR_KILL_ROUNDS says how often (20);
+//! SYSCALL_MONITOR_LONG=1 makes 200 rounds on a store of 50,000 entries.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -9,8 +10,25 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{activity, body, finding, id, open};
-use history::{Kind, Query, Store};
+use common::{activity, body, finding, id, open, options};
+use history::{Kind, Options, Query, Store};
+
+/// Entries of the store before it is killed for the first time, in the long form.
+const LONG_ENTRIES: u64 = 50_000;
+
+fn is_long() -> bool {
+    std::env::var_os("SYSCALL_MONITOR_LONG").is_some()
+}
+
+/// Small blocks, and in the long form those of the program.
+fn open_for_kill(dir: &Path) -> Store {
+    let rows = if is_long() { 1024 } else { 8 };
+    let options = Options {
+        block_rows: rows,
+        ..options()
+    };
+    Store::open(dir, options).unwrap()
+}
 
 const CHILD: &str = "HISTORY_TEST_CHILD_DIR";
 
@@ -21,7 +39,7 @@ fn writer_process() {
         println!("skipped: runs as the child of what_is_acknowledged_survives_kill_9");
         return;
     };
-    let store = open(Path::new(&dir));
+    let store = open_for_kill(Path::new(&dir));
     let start = store.stats().entries[Kind::Activity.index()];
     // What came last is sent again, as a source does after a restart.
     for number in start.saturating_sub(20)..start {
@@ -178,14 +196,24 @@ fn what_is_acknowledged_survives_kill_9() {
     let rounds: u64 = std::env::var("SYSCALL_MONITOR_KILL_ROUNDS")
         .ok()
         .and_then(|n| n.parse().ok())
-        .unwrap_or(20);
+        .unwrap_or(if is_long() { 200 } else { 20 });
     let dir = tempfile::tempdir().unwrap();
     let (mut told, mut number, mut slowest) = (Told::default(), 0, Duration::ZERO);
+    if is_long() {
+        let store = open_for_kill(dir.path());
+        for start in (0..LONG_ENTRIES).step_by(1000) {
+            store
+                .append_all((start..start + 1000).map(activity).collect())
+                .unwrap();
+            store.flush().unwrap();
+        }
+        told.durable = LONG_ENTRIES;
+    }
     for round in 0..rounds {
         let after = Duration::from_millis(20 + round * 67 % 400);
         run_and_kill(dir.path(), after, &mut told, &mut number);
         let began = Instant::now();
-        let store = open(dir.path());
+        let store = open_for_kill(dir.path());
         slowest = slowest.max(began.elapsed());
         check(&store, &told);
         // Sometimes an orderly end comes between.
