@@ -6,6 +6,9 @@
 //! Invariants
 //! - A record goes into exactly one event, keyed by (node, time, serial), or comes out as an amendment, or is an exact
 //!   duplicate, which is counted.
+//! - A late record is known as late while its event is among the last 131,072 of its machine (nearly three seconds of all that a
+//!   kernel can make). What comes later still is taken for the start of an event: in a log it may well be one, when
+//!   an older file is read after a newer one.
 //! - An event leaves when EOE came, at once when its type stands alone, by [`Assembler::tick`] when its time is up,
 //!   when it is the oldest and memory is short (counted), or in [`Assembler::finish`]. None waits for another.
 //! - Memory is bounded: by [`Limits`] for what is open, by fixed tables for what is remembered of the closed.

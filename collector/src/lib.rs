@@ -2,6 +2,8 @@
 //!
 //! In: audit netlink messages, proc connector messages, audit log files, `*.rules` files. Out: [`Event`]s,
 //! a kernel whose rules and settings are as wished, and losses. This room does not know what a container or an alert is.
+//!
+#![doc = include_str!("../README.md")]
 
 pub mod assemble;
 pub mod control;

@@ -107,6 +107,77 @@ fn a_change_of_configuration_waits_shortly_for_its_call() {
 }
 
 #[test]
+fn what_can_stand_alone_comes_first_in_the_event_of_its_call() {
+    // As Linux 6.18 orders them, see tests/corpus.
+    for first in [
+        T::LOGIN,
+        T::CONFIG_CHANGE,
+        T::ANOM_PROMISCUOUS,
+        T::KERN_MODULE,
+        T::NETFILTER_CFG,
+        T::BPF,
+        T::AVC,
+        T::MAC_STATUS,
+    ] {
+        let mut bench = Bench::new(Limits::default());
+        bench.push(1, first, "first");
+        bench.push(2, T::SYSCALL, "other");
+        bench.push(2, T::EOE, "");
+        assert_eq!(bench.take(), ["2 other"], "{first}: nobody waits for it");
+        bench.push(1, T::SYSCALL, "call");
+        bench.push(1, T::PROCTITLE, "title");
+        bench.push(1, T::EOE, "");
+        assert_eq!(bench.take(), ["1 first call title"], "{first}");
+        bench.tick(10_000);
+        assert_eq!(bench.take(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_began_before_we_listened_is_an_event_of_its_rest() {
+    let mut bench = Bench::new(Limits::default());
+    bench.push(7, T::PATH, "p");
+    bench.push(7, T::PROCTITLE, "t");
+    bench.push(7, T::EOE, "");
+    bench.push(8, T::EOE, "");
+    bench.push(9, T::SYSCALL, "s");
+    bench.push(9, T::EOE, "");
+    assert_eq!(bench.take(), ["7 p t", "9 s"]);
+    assert_eq!(bench.assembler.counters().stray_ends, 1);
+}
+
+#[test]
+fn serial_numbers_wrap_without_a_gap() {
+    let mut bench = Bench::new(Limits::default());
+    for serial in [u32::MAX - 1, u32::MAX, 0, 1] {
+        bench.push(serial, T::SYSCALL, "s");
+        bench.push(serial, T::EOE, "");
+    }
+    assert_eq!(bench.take(), ["4294967294 s", "4294967295 s", "0 s", "1 s"]);
+    bench.tick(10_000);
+    let counters = bench.assembler.counters();
+    assert_eq!((counters.serial_gaps, counters.serial_restarts), (0, 0));
+}
+
+#[test]
+fn a_record_is_late_also_behind_a_hundred_thousand_events() {
+    let mut bench = Bench::new(Limits::default());
+    for serial in 1..=100_000 {
+        bench.push(serial, T::SYSCALL, "s");
+        bench.push(serial, T::EOE, "");
+        bench.out.clear();
+    }
+    bench.push(1, T::PATH, "late");
+    bench.push(90_000, T::SYSCALL, "s");
+    assert_eq!(bench.take(), ["1+ late"], "an amendment, and a duplicate");
+    let counters = bench.assembler.counters();
+    assert_eq!(
+        (counters.events, counters.amendments, counters.duplicates),
+        (100_000, 1, 1)
+    );
+}
+
+#[test]
 fn a_timer_closes_what_has_no_end() {
     let mut bench = Bench::new(Limits::default());
     bench.push(1, T::SYSCALL, "s");

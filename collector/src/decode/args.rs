@@ -9,16 +9,31 @@ use super::flags::{
 };
 use super::names::{signal_name, socket_family, socket_type};
 use super::syscall::Syscall;
-use super::syscalls::ARCH_I386;
+use super::syscalls::{ARCH_I386, ARCH_IO_URING};
+
+mod more;
 
 /// Describes the arguments of a call by name, in order: `[("request", "PTRACE_ATTACH"), ("pid", "77")]`. Empty for a
 /// call that is not known here. Process ids are those of the caller's own namespace.
 pub fn describe_args(call: &Syscall<'_>) -> Vec<(&'static str, String)> {
-    let [a0, a1, a2, a3] = call.args;
-    let mut out = Vec::with_capacity(4);
-    let mut add = |name: &'static str, text: String| out.push((name, text));
-    let open = |flags: u64| open_flags(call.arch, flags);
-    match call.name().unwrap_or_default() {
+    let mut out = Vec::new();
+    if let Some(name) = call.name() {
+        describe(call.arch, name, call.args, &mut |name, text| {
+            out.push((name, text));
+        });
+    }
+    out
+}
+
+/// The same for a call of which architecture (`AUDIT_ARCH_*`), name and registers are known: each argument is given to `add`.
+pub fn describe(arch: u32, call: &str, args: [u64; 4], add: &mut dyn FnMut(&'static str, String)) {
+    // The kernel does not log what an io_uring operation was given.
+    if arch == ARCH_IO_URING {
+        return;
+    }
+    let [a0, a1, a2, a3] = args;
+    let open = |flags: u64| open_flags(arch, flags);
+    match call {
         "mount" => add("flags", mount_flags(a3)),
         "umount2" => add("flags", umount_flags(a1)),
         // Its flags, a4, are not logged: only the two directories are.
@@ -79,7 +94,7 @@ pub fn describe_args(call: &Syscall<'_>) -> Vec<(&'static str, String)> {
         "openat" | "open_by_handle_at" => {
             add("dir", dirfd(a0));
             add("flags", open(a2));
-            if a2 & 0o100 != 0 && call.name() == Some("openat") {
+            if a2 & 0o100 != 0 && call == "openat" {
                 add("mode", octal(a3));
             }
         }
@@ -129,11 +144,8 @@ pub fn describe_args(call: &Syscall<'_>) -> Vec<(&'static str, String)> {
             add("type", named(socket_type(a1), a1));
             add("protocol", a2.to_string());
         }
-        "connect" | "bind" | "accept" | "accept4" | "sendto" | "recvfrom" | "sendmsg"
-        | "recvmsg" | "getpeername" | "listen" => {
-            add("fd", fd(a0));
-        }
-        "mmap" if call.arch != ARCH_I386 => {
+        "connect" | "bind" | "accept" | "getpeername" | "getsockname" => add("fd", fd(a0)),
+        "mmap" if arch != ARCH_I386 => {
             add("protection", protection(a2));
             add("flags", map_flags(a3));
         }
@@ -163,6 +175,9 @@ pub fn describe_args(call: &Syscall<'_>) -> Vec<(&'static str, String)> {
                     a0,
                 ),
             );
+            if a0 == 1 {
+                add("flags", more::seccomp_flags(a1));
+            }
         }
         "memfd_create" => {
             const MEMFD: &[(u64, &str)] = &[
@@ -174,17 +189,14 @@ pub fn describe_args(call: &Syscall<'_>) -> Vec<(&'static str, String)> {
             ];
             add("flags", super::names::flags_text(a1, MEMFD, "0"));
         }
-        "finit_module" => add("fd", fd(a0)),
-        "ioctl" => {
+        "finit_module" => {
             add("fd", fd(a0));
-            add("command", hex(a1));
+            add("flags", more::module_flags(a2));
         }
-        "personality" => add("persona", hex(a0)),
         "exit" | "exit_group" => add("status", int(a0)),
         "umask" => add("mask", octal(a0)),
-        _ => {}
+        _ => more::describe(arch, call, args, add),
     }
-    out
 }
 
 /// Flags of open_tree(2), `include/uapi/linux/mount.h`.
@@ -298,6 +310,26 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_the_old_socket_interface_is_named() {
+        let mut out = Vec::new();
+        super::describe(ARCH_I386, "socketcall", [3, 0, 0, 0], &mut |n, t| {
+            out.push((n, t))
+        });
+        assert_eq!(out, [("call", "connect".to_owned())]);
+    }
+
+    #[test]
+    fn no_value_of_any_call_is_too_strange() {
+        for (_, name) in super::super::syscalls::syscalls_of(ARCH_X86_64) {
+            for value in [0, 1, 31, 0xff, 0xffff_ffff, u64::MAX, 1 << 63, 0x8000_0000] {
+                super::describe(ARCH_X86_64, name, [value; 4], &mut |_, text| {
+                    assert!(!text.is_empty(), "{name} {value:#x}");
+                });
+            }
+        }
+    }
+
+    #[test]
     fn calls_of_interest_are_described() {
         let expect = |name, args, expected: &[(&'static str, &str)]| {
             let expected: Vec<_> = expected
@@ -364,5 +396,89 @@ mod tests {
             &[("fs", "3"), ("command", "FSCONFIG_CMD_CREATE")],
         );
         expect("getpid", [0; 4], &[]);
+        expect("keyctl", [11, 5, 0, 0], &[("operation", "KEYCTL_READ")]);
+        expect(
+            "ioctl",
+            [0, 0x5412, 0, 0],
+            &[("fd", "0"), ("command", "TIOCSTI")],
+        );
+        expect(
+            "ioctl",
+            [3, 0x1234, 0, 0],
+            &[("fd", "3"), ("command", "0x1234")],
+        );
+        expect(
+            "renameat2",
+            [dir, 0, 4, 0],
+            &[("from", "AT_FDCWD"), ("to", "4")],
+        );
+        expect(
+            "sendto",
+            [3, 0, 8, 0x4040],
+            &[
+                ("fd", "3"),
+                ("length", "8"),
+                ("flags", "MSG_DONTWAIT|MSG_NOSIGNAL"),
+            ],
+        );
+        expect(
+            "accept4",
+            [3, 0, 0, 0x80800],
+            &[("fd", "3"), ("flags", "SOCK_NONBLOCK|SOCK_CLOEXEC")],
+        );
+        expect(
+            "faccessat",
+            [dir, 0, 5, 0],
+            &[("dir", "AT_FDCWD"), ("mode", "R_OK|X_OK")],
+        );
+        expect("access", [0, 0, 0, 0], &[("mode", "F_OK")]);
+        expect(
+            "fcntl",
+            [3, 1033, 0, 0],
+            &[("fd", "3"), ("command", "F_ADD_SEALS")],
+        );
+        expect(
+            "reboot",
+            [0xfee1_dead, 0x2812_1969, 0x4321_fedc, 0],
+            &[("command", "LINUX_REBOOT_CMD_POWER_OFF")],
+        );
+        expect(
+            "personality",
+            [0x004_0000, 0, 0, 0],
+            &[("persona", "PER_LINUX|ADDR_NO_RANDOMIZE")],
+        );
+        expect(
+            "personality",
+            [0xffff_ffff, 0, 0, 0],
+            &[("persona", "query")],
+        );
+        expect(
+            "fanotify_init",
+            [0x4c, 0, 0, 0],
+            &[(
+                "flags",
+                "FAN_CLASS_CONTENT|FAN_ENABLE_AUDIT|FAN_CLASS_PRE_CONTENT",
+            )],
+        );
+        expect(
+            "prlimit64",
+            [0, 7, 0, 0],
+            &[("pid", "0"), ("resource", "RLIMIT_NOFILE")],
+        );
+        expect(
+            "arch_prctl",
+            [0x1002, 0, 0, 0],
+            &[("operation", "ARCH_SET_FS")],
+        );
+        expect(
+            "io_uring_register",
+            [4, 11, 0, 0],
+            &[("fd", "4"), ("operation", "IORING_REGISTER_RESTRICTIONS")],
+        );
+        expect(
+            "perf_event_open",
+            [0, -1i64 as u64, 2, -1i64 as u64],
+            &[("pid", "-1"), ("cpu", "2"), ("group", "-1")],
+        );
     }
 }

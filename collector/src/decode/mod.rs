@@ -6,6 +6,7 @@
 pub mod args;
 mod exec;
 pub mod flags;
+mod interpret;
 pub mod names;
 mod path;
 mod sockaddr;
@@ -13,9 +14,10 @@ mod syscall;
 mod syscall_tables;
 pub mod syscalls;
 
-pub use args::describe_args;
+pub use args::{describe, describe_args};
 pub use exec::encode_text;
 pub use flags::{clone_flags, mount_flags, open_flags, ptrace_request};
+pub use interpret::interpret;
 pub use names::{
     capabilities, capability_name, errno_name, errno_number, mode_text, signal_name, signal_number,
     socket_family, uring_op_name, uring_op_number,

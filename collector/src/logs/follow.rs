@@ -16,6 +16,9 @@ use super::{Lines, LogError, LogRecord, LogStats};
 const MAX_ROTATIONS: u32 = 999;
 
 /// Follows a log. Plain files only: what is compressed does not grow.
+///
+/// A log that is cut in place (`copytruncate`) and has grown beyond where it was read before the next [`Self::poll`] cannot be
+/// told from one that only grew; auditd itself renames.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
@@ -93,6 +96,8 @@ impl Follower {
         };
         match cut(file) {
             Ok(true) => {
+                // Nobody finishes the line that was cut off.
+                let _ = self.lines.give_rest(take);
                 file.seek(SeekFrom::Start(0))
                     .map_err(|e| error(&self.lines, e))?;
                 self.rotations += 1;
