@@ -47,6 +47,19 @@ pub fn call(json: &Value) -> String {
     }
 }
 
+/// Arguments of the call in words, `dir=AT_FDCWD flags=O_WRONLY|O_CREAT`; empty where they say nothing.
+pub fn arguments(json: &Value) -> String {
+    let words = json
+        .pointer("/syscall/interpreted")
+        .and_then(Value::as_object);
+    let words: Vec<_> = words
+        .into_iter()
+        .flatten()
+        .map(|(name, meaning)| format!("{name}={}", meaning.as_str().unwrap_or_default()))
+        .collect();
+    words.join(" ")
+}
+
 /// What was done, in one line: the command of an exec, else program and object.
 pub fn what(json: &Value) -> String {
     let argv: Vec<&str> = json
@@ -115,6 +128,7 @@ pub fn event(json: &Value) -> String {
             text(json, "/syscall/arch")
         ),
     );
+    line("arguments", &arguments(json));
     line("phase", text(json, "/phase"));
     if json.get("container").is_some_and(Value::is_object) {
         let certain = if json.pointer("/container/certain").and_then(Value::as_bool) == Some(true) {

@@ -7,6 +7,7 @@ mod write;
 
 use std::collections::HashMap;
 
+use collector::decode::{arch_number, describe, interpret};
 use collector::record::{RawValue, Record};
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -196,6 +197,19 @@ fn syscall(out: &mut Vec<u8>, call: &SyscallInfo) {
         hex(out, arg);
         out.push(b'"');
     });
+    // The tables of names are by number: another architecture's call is known by its name all the same.
+    let arch = arch_number(&call.arch).unwrap_or(0);
+    let mut first = true;
+    describe(arch, &call.name, call.args, &mut |name, meaning| {
+        put!(out, if first { ",\"interpreted\":{\"" } else { ",\"" });
+        first = false;
+        put!(out, name);
+        put!(out, "\":");
+        string(out, &meaning);
+    });
+    if !first {
+        out.push(b'}');
+    }
     out.push(b'}');
 }
 
@@ -318,8 +332,12 @@ fn record(out: &mut Vec<u8>, record: Record<'_>) {
         None => display(out, record.kind),
     }
     put!(out, "\",\"fields\":{");
-    let missing = fields(out, record);
+    let mut words = Words::new();
+    let missing = fields(out, record, &mut words);
     out.push(b'}');
+    if !words.is_empty() {
+        interpreted(out, words);
+    }
     if missing && !record.body.is_empty() {
         put!(out, ",\"raw\":\"");
         kernel_text(out, record.body);
@@ -328,23 +346,42 @@ fn record(out: &mut Vec<u8>, record: Record<'_>) {
     out.push(b'}');
 }
 
+/// Names of fields, and what their values mean in words.
+type Words<'a> = SmallVec<[(&'a [u8], String); 2]>;
+
+/// `,"interpreted":{…}`
+fn interpreted(out: &mut Vec<u8>, words: Words<'_>) {
+    put!(out, ",\"interpreted\":{");
+    for (n, (name, meaning)) in words.iter().enumerate() {
+        out.extend_from_slice(if n == 0 { b"\"" } else { b",\"" });
+        kernel_text(out, name);
+        put!(out, "\":");
+        string(out, meaning);
+    }
+    out.push(b'}');
+}
+
 /// More fields than this are counted by hashing, so that a record of thousands (`a0` to `a2999`) costs no square of it.
 const FEW: usize = 64;
 
 /// The fields of a record, without braces. Was there none?
-fn fields(out: &mut Vec<u8>, record: Record<'_>) -> bool {
+fn fields<'a>(out: &mut Vec<u8>, record: Record<'a>, words: &mut Words<'a>) -> bool {
     let start = out.len();
     let mut seen = Names::default();
     for (name, value) in record.fields() {
         if !seen.insert(name) {
             out.truncate(start);
-            repeated_fields(out, record);
+            words.clear();
+            repeated_fields(out, record, words);
             return false;
         }
         out.extend_from_slice(if seen.len == 1 { b"\"" } else { b",\"" });
         kernel_text(out, name);
         put!(out, "\":");
         value_text(out, value);
+        if let Some(meaning) = interpret(record, name, value) {
+            words.push((name, meaning));
+        }
     }
     seen.len == 0
 }
@@ -388,9 +425,9 @@ impl<'a> Names<'a> {
 
 /// The same when there are many fields, or a name comes again.
 #[cold]
-fn repeated_fields(out: &mut Vec<u8>, record: Record<'_>) {
-    let mut places: HashMap<&[u8], usize> = HashMap::new();
-    let mut all: Vec<(&[u8], SmallVec<[RawValue<'_>; 1]>)> = Vec::new();
+fn repeated_fields<'a>(out: &mut Vec<u8>, record: Record<'a>, words: &mut Words<'a>) {
+    let mut places: HashMap<&'a [u8], usize> = HashMap::new();
+    let mut all: Vec<(&'a [u8], SmallVec<[RawValue<'a>; 1]>)> = Vec::new();
     for (name, value) in record.fields() {
         let place = *places.entry(name).or_insert(all.len());
         match all.get_mut(place) {
@@ -403,7 +440,10 @@ fn repeated_fields(out: &mut Vec<u8>, record: Record<'_>) {
         kernel_text(out, name);
         put!(out, "\":");
         match values.as_slice() {
-            [one] => value_text(out, *one),
+            [one] => {
+                value_text(out, *one);
+                words.extend(interpret(record, name, *one).map(|meaning| (*name, meaning)));
+            }
             more => list(out, more, |out, value| value_text(out, *value)),
         }
     }

@@ -1,24 +1,29 @@
 //! `replay`: audit logs into events, without privileges and without side effects.
 
-use std::io::{BufWriter, Write};
+mod sink;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use collector::assemble::{Assembled, Assembler, Limits};
-use collector::logs::{LogClock, LogReader};
-use enricher::Enricher;
+use collector::logs::{Follower, LogClock, LogReader, LogStats};
 
-use crate::{entries, show};
+use sink::Sink;
+
+/// How often a growing log is looked at.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Decode audit logs into events; no privileges, no side effects.
 ///
-/// Reads auditd's log (raw or enriched), `ausearch --raw`, gzip and zstd. `-` is standard input.
+/// Reads auditd's log (raw or enriched, also of several machines), `ausearch --raw`, the kernel's log, gzip and zstd. `-` is
+/// standard input. Lines that are no audit records are left out and counted. A record that comes after its event was written
+/// is written as one more object with the same id and `"amends": true`.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  syscall-monitor replay /var/log/audit/audit.log --output text\n  ausearch --raw | syscall-monitor replay - | jq .process.argv"
+    after_help = "Examples:\n  syscall-monitor replay /var/log/audit/audit.log --output text\n  syscall-monitor replay --follow /var/log/audit/audit.log\n  ausearch --raw | syscall-monitor replay - | jq .process.argv"
 )]
 pub struct ReplayArgs {
     /// Audit log, or - for standard input
@@ -29,6 +34,12 @@ pub struct ReplayArgs {
     /// Keep the events in a store of their own, for `history --store DIR`
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
+    /// Go on with what is added to the log, also when it is rotated, until interrupted
+    ///
+    /// A log that is renamed (audit.log, audit.log.1, …) is read to its end first; one that is cut in place is read from its
+    /// start. An event whose end does not come is written after 2 seconds.
+    #[arg(long)]
+    pub follow: bool,
     /// Print counts at the end
     #[arg(long)]
     pub stats: bool,
@@ -45,87 +56,36 @@ pub enum ReplayOutput {
     None,
 }
 
-struct Sink {
-    out: BufWriter<std::io::StdoutLock<'static>>,
-    output: ReplayOutput,
-    store: Option<history::Store>,
-    events: u64,
-}
-
-impl Sink {
-    fn event(&mut self, enricher: &mut Enricher, assembled: Assembled) -> anyhow::Result<()> {
-        let Assembled::Event(event) = assembled else {
-            return Ok(());
-        };
-        self.events += 1;
-        if self.output == ReplayOutput::None && self.store.is_none() {
-            return Ok(());
-        }
-        let activity = enricher.enrich(event);
-        match self.output {
-            ReplayOutput::Jsonl => writeln!(self.out, "{}", activity.to_json())?,
-            ReplayOutput::Text => {
-                let json = activity.to_json();
-                let line = format!(
-                    "{} {:<14} {:>7} {:<16} {}",
-                    json["time"].as_str().unwrap_or_default(),
-                    show::container_name(&json),
-                    activity.process.pid,
-                    show::call(&json),
-                    show::what(&json)
-                );
-                writeln!(self.out, "{}", crate::output::visible(&line))?;
-            }
-            ReplayOutput::None => {}
-        }
-        if let Some(store) = &self.store {
-            // A log does not hurry: when the writer's queue is full, wait for it.
-            let entry = entries::activity(&activity, &[]);
-            if let Err(dropped) = store.append(entry.clone()) {
-                if !matches!(dropped.why, history::Why::Full) {
-                    return Err(dropped.into());
-                }
-                store.flush()?;
-                store.append(entry)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 pub fn run(_config: Option<&Path>, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let mut reader = LogReader::open(&args.file)?;
-    let store = args
-        .store
-        .as_deref()
-        .map(|dir| history::Store::open(dir, history::Options::default()))
-        .transpose()?;
-    let mut sink = Sink {
-        out: BufWriter::new(std::io::stdout().lock()),
-        output: args.output,
-        store,
-        events: 0,
-    };
-    let mut enricher = Enricher::offline();
     let mut assembler = Assembler::for_logs(Limits::default());
+    let (stats, events, done) = if args.follow {
+        let (stats, events) = follow(args, &mut assembler)?;
+        (stats, events, Ok(()))
+    } else {
+        let mut reader = LogReader::open(&args.file)?;
+        let mut sink = Sink::new(args.output, args.store.as_deref())?;
+        let done = read(&mut reader, &mut assembler, &mut sink);
+        // What came before a fault is given out.
+        (reader.stats().clone(), sink.finish()?, done)
+    };
+    report(args, &stats, events, &assembler, began);
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Everything that is there, to its end.
+fn read(
+    reader: &mut LogReader<'_>,
+    assembler: &mut Assembler,
+    sink: &mut Sink,
+) -> anyhow::Result<()> {
     let mut clock = LogClock::new();
     let mut ready = Vec::new();
     let mut failed = None;
     let read = reader.try_for_each_record(|r| {
-        assembler.push(
-            r.node,
-            r.kind,
-            r.millis,
-            r.serial,
-            r.body,
-            clock.at(r.millis),
-            &mut ready,
-        );
-        match ready
-            .drain(..)
-            .try_for_each(|assembled| sink.event(&mut enricher, assembled))
-        {
+        let now = clock.at(r.millis);
+        assembler.push(r.node, r.kind, r.millis, r.serial, r.body, now, &mut ready);
+        match take(sink, &mut ready) {
             Ok(()) => ControlFlow::Continue(()),
             Err(e) => {
                 failed = Some(e);
@@ -137,14 +97,64 @@ pub fn run(_config: Option<&Path>, args: &ReplayArgs) -> anyhow::Result<ExitCode
         return Err(e);
     }
     assembler.finish(&mut ready);
-    ready
-        .drain(..)
-        .try_for_each(|assembled| sink.event(&mut enricher, assembled))?;
-    sink.out.flush()?;
-    if let Some(store) = sink.store.take() {
-        store.close()?;
+    take(sink, &mut ready)?;
+    let _: ControlFlow<()> = read?;
+    Ok(())
+}
+
+/// What is there and what is added, until somebody interrupts.
+fn follow(args: &ReplayArgs, assembler: &mut Assembler) -> anyhow::Result<(LogStats, u64)> {
+    if args.file == Path::new("-") {
+        return Err(super::usage(anyhow::anyhow!(
+            "--follow needs a file: standard input goes on by itself until its writer ends; leave --follow out"
+        )));
     }
-    let stats = reader.stats();
+    let mut log = Follower::open(&args.file)?;
+    let mut sink = Sink::new(args.output, args.store.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut term) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        let mut ready = Vec::new();
+        loop {
+            // The clock on the wall, not the log's: the last event of a quiet log must not wait for a next one.
+            let mut failed = Ok(());
+            let now = Instant::now();
+            log.poll(|r| {
+                assembler.push(r.node, r.kind, r.millis, r.serial, r.body, now, &mut ready);
+                if failed.is_ok() {
+                    failed = take(&mut sink, &mut ready);
+                }
+                ready.clear();
+            })?;
+            failed?;
+            assembler.tick(now, &mut ready);
+            take(&mut sink, &mut ready)?;
+            sink.flush()?;
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = term.recv() => break,
+                () = tokio::time::sleep(GLANCE) => {}
+            }
+        }
+        assembler.finish(&mut ready);
+        take(&mut sink, &mut ready)
+    });
+    let events = sink.finish()?;
+    ended?;
+    Ok((log.stats().clone(), events))
+}
+
+fn take(sink: &mut Sink, ready: &mut Vec<Assembled>) -> anyhow::Result<()> {
+    ready.drain(..).try_for_each(|one| sink.take(one))
+}
+
+fn report(args: &ReplayArgs, stats: &LogStats, events: u64, assembler: &Assembler, began: Instant) {
     if stats.malformed > 0 {
         let first = stats.malformed_lines.first().copied().unwrap_or(0);
         eprintln!(
@@ -155,16 +165,13 @@ pub fn run(_config: Option<&Path>, args: &ReplayArgs) -> anyhow::Result<ExitCode
     if args.stats {
         let a = assembler.counters();
         eprintln!(
-            "{} lines, {} events in {:.3} s; {} duplicates, {} late records, {} events without their end",
+            "{} lines, {events} events in {:.3} s; {} duplicates, {} late records, {} events without their end, {} of them put out early for want of memory",
             stats.lines,
-            sink.events,
             began.elapsed().as_secs_f64(),
             a.duplicates,
             a.amendments,
-            a.timed_out + a.unfinished
+            a.timed_out + a.unfinished + a.evicted,
+            a.evicted
         );
     }
-    // What came before the fault was given out.
-    let _: ControlFlow<()> = read?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -22,10 +22,19 @@ fn tree(a: &Activity) -> Value {
         })
     });
     let syscall = a.syscall.as_ref().map(|s| {
-        json!({
+        let mut interpreted = Map::new();
+        let arch = collector::decode::arch_number(&s.arch).unwrap_or(0);
+        collector::decode::describe(arch, &s.name, s.args, &mut |name, text| {
+            interpreted.insert(name.to_owned(), text.into());
+        });
+        let mut call = json!({
             "name": s.name, "number": s.number, "arch": s.arch, "success": s.success, "exit": s.exit, "errno": s.errno,
             "args": s.args.iter().map(|a| format!("{a:#x}")).collect::<Vec<_>>(),
-        })
+        });
+        if !interpreted.is_empty() {
+            call["interpreted"] = interpreted.into();
+        }
+        call
     });
     let p = &a.process;
     let process = json!({
@@ -85,7 +94,18 @@ fn record_tree(record: Record<'_>) -> Value {
         }
     }
     let raw = fields.is_empty() && !record.body.is_empty();
+    let mut words = Map::new();
+    for (name, value) in record.fields() {
+        if fields[to_text(name).as_ref()].is_string()
+            && let Some(meaning) = collector::decode::interpret(record, name, value)
+        {
+            words.insert(to_text(name).into_owned(), meaning.into());
+        }
+    }
     let mut out = json!({"type": record.kind.to_string(), "fields": fields});
+    if !words.is_empty() {
+        out["interpreted"] = words.into();
+    }
     if raw {
         out["raw"] = to_text(record.body).into();
     }
