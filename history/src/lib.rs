@@ -60,7 +60,7 @@ pub use entry::{Cursor, CursorError, Entry, Field, Kind, Row, Terms};
 pub use error::{Dropped, StoreError, Why};
 pub use intake::Amendment;
 pub use layout::Share;
-pub use maintain::{Compacted, compact, probe, set_aside, was_closed};
+pub use maintain::{Compacted, compact, probe, salvage, set_aside, was_closed};
 pub use manifest::FORMAT;
 pub use query::{BodyTest, Clause, Pattern, Query, QueryStats, TestOfBytes};
 pub use retention::Retention;

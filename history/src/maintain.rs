@@ -9,6 +9,7 @@ use crate::manifest;
 use crate::shared::now_ms;
 use crate::stats;
 use crate::store::{Options, Store};
+use crate::{sync, tail};
 
 /// What compacting did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,32 @@ pub fn probe(dir: &Path) -> Result<()> {
 /// Was the store closed in order when it was used last? If not, [`probe`] it in a child process before it is opened.
 pub fn was_closed(dir: &Path) -> bool {
     !manifest::running(dir).exists()
+}
+
+/// Makes a store in a new folder from the data file of one that cannot be opened. Everything beside that file is made anew: manifest, and
+/// what the engine keeps of its own to open faster. What the copy has, and which times are gone, its `verify` tells. Opening it may still
+/// panic or end the process: [`probe`] it in a child first.
+///
+/// # Errors
+/// When there is no data file, when there is something in the new folder already, and what copying gives.
+pub fn salvage(broken: &Path, into: &Path) -> Result<()> {
+    let from = sync::db_file(broken);
+    if !from.exists() {
+        return Err(StoreError::Missing {
+            dir: broken.to_owned(),
+        });
+    }
+    if manifest::exists(into) {
+        return Err(StoreError::io("salvaging into", into)(std::io::Error::new(
+            std::io::ErrorKind::AlreadyExists,
+            "there is a store already; name a new folder",
+        )));
+    }
+    manifest::open(into)?;
+    let to = sync::db_file(into);
+    fs::create_dir_all(manifest::engine_dir(into)).map_err(StoreError::io("making", into))?;
+    fs::copy(&from, &to).map_err(StoreError::io("copying", &from))?;
+    tail::copy(broken, into)
 }
 
 /// Moves a store that cannot be opened out of the way, to `DIR.broken-SECONDS`, and says where it is.

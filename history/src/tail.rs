@@ -54,6 +54,16 @@ impl Tail {
     }
 }
 
+/// Takes the file over, if there is one: the copy should know what it lacks.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::copy(path(from), path(to)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("copying", &path(from))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Commit and time that were noted last. `None` when there is no file; an error text when it is damaged.
 pub(crate) fn read(dir: &Path) -> std::result::Result<Option<(u64, u64)>, String> {
     let path = path(dir);
