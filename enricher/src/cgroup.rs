@@ -89,9 +89,16 @@ fn find(path: &str) -> Option<(Id, usize)> {
     let mut end = 0;
     let mut parent = "";
     let mut found: Option<(Id, usize)> = None;
-    for part in path.split('/') {
+    for (place, part) in path.split('/').enumerate() {
         end += part.len();
-        if let Some(mut id) = component(part, parent) {
+        // `ctr` lets people choose the id; its namespace is the outermost component.
+        let chosen = || {
+            (place == 2 && parent == "default" && is_name(part)).then(|| Id {
+                id: part.to_owned(),
+                engine: Engine::Containerd,
+            })
+        };
+        if let Some(mut id) = component(part, parent).or_else(chosen) {
             if kubernetes && id.engine != Engine::Crio {
                 id.engine = Engine::Kubernetes;
             }
@@ -359,6 +366,166 @@ mod tests {
         assert_eq!(
             id("0::/docker/buildkit/x1kqv7rm0c3gq9qkqk2m0c3gq"),
             Some(("x1kqv7rm0c3gq9qkqk2m0c3gq".into(), Engine::Docker))
+        );
+    }
+
+    /// Paths as they are found on hosts, each engine with each driver and cgroup version.
+    #[test]
+    fn paths_of_real_hosts() {
+        let pod = "pod2d3d0a49_0c2b_4c5c_9f5a_0e3f1c8f1b7e";
+        let dashed = pod.replace('_', "-");
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        for (text, engine) in [
+            // Docker: v1 cgroupfs, v1 systemd, v2 systemd, hybrid, rootless, a custom parent.
+            (
+                format!("12:pids:/docker/{ID}\n1:name=systemd:/docker/{ID}"),
+                Engine::Docker,
+            ),
+            (
+                format!("11:freezer:/system.slice/docker-{ID}.scope"),
+                Engine::Docker,
+            ),
+            (
+                format!("0::/system.slice/docker-{ID}.scope/init.scope"),
+                Engine::Docker,
+            ),
+            (format!("3:freezer:/docker/{ID}\n0::/"), Engine::Docker),
+            (
+                format!("0::{user}/user.slice/docker-{ID}.scope"),
+                Engine::Docker,
+            ),
+            (
+                format!("0::/agents.slice/docker-{ID}.scope"),
+                Engine::Docker,
+            ),
+            // Podman: rootful and rootless, in a pod, cgroupfs, with crun's own sub-cgroup.
+            (
+                format!("0::/machine.slice/libpod-{ID}.scope"),
+                Engine::Podman,
+            ),
+            (
+                format!(
+                    "0::/machine.slice/machine-libpod_pod_{POD}.slice/libpod-{ID}.scope/container"
+                ),
+                Engine::Podman,
+            ),
+            (
+                format!("0::{user}/user.slice/libpod-{ID}.scope/container"),
+                Engine::Podman,
+            ),
+            (
+                format!("0::{user}/user.slice/user-libpod_pod_{POD}.slice/libpod-{ID}.scope"),
+                Engine::Podman,
+            ),
+            (
+                format!("7:freezer:/libpod_parent/libpod-{ID}"),
+                Engine::Podman,
+            ),
+            // containerd by itself: ctr and nerdctl, rootless too.
+            (format!("0::/default/{ID}"), Engine::Containerd),
+            (
+                format!("0::/system.slice/nerdctl-{ID}.scope"),
+                Engine::Containerd,
+            ),
+            (
+                format!("0::{user}/user.slice/nerdctl-{ID}.scope"),
+                Engine::Containerd,
+            ),
+            // Kubernetes: containerd with systemd and cgroupfs, CRI-O with both, dockershim.
+            (
+                format!(
+                    "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{pod}.slice/cri-containerd-{ID}.scope"
+                ),
+                Engine::Kubernetes,
+            ),
+            (
+                format!("4:memory:/kubepods/besteffort/{dashed}/{ID}"),
+                Engine::Kubernetes,
+            ),
+            (
+                format!("0::/kubepods.slice/kubepods-{pod}.slice/crio-{ID}.scope/container"),
+                Engine::Crio,
+            ),
+            (
+                format!("4:memory:/kubepods/burstable/{dashed}/crio-{ID}"),
+                Engine::Crio,
+            ),
+            (
+                format!(
+                    "0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{pod}.slice/cri-containerd-{ID}.scope"
+                ),
+                Engine::Kubernetes,
+            ),
+            (
+                format!("4:memory:/kubepods.slice/kubepods-{pod}.slice/docker-{ID}.scope"),
+                Engine::Kubernetes,
+            ),
+            (
+                format!(
+                    "9:freezer:/system.slice/containerd.service/kubepods-burstable-{pod}.slice:cri-containerd:{ID}"
+                ),
+                Engine::Kubernetes,
+            ),
+        ] {
+            assert_eq!(id(&text), Some((ID.into(), engine)), "{text}");
+        }
+        for (text, name, engine) in [
+            ("0::/lxc.payload.web", "web", Engine::Lxc),
+            (
+                "0::/lxc.payload.web/system.slice/cron.service",
+                "web",
+                Engine::Lxc,
+            ),
+            ("4:devices:/lxc/web-1", "web-1", Engine::Lxc),
+            (
+                "0::/user.slice/user-1000.slice/session-2.scope/lxc.payload.web",
+                "web",
+                Engine::Lxc,
+            ),
+            (
+                "0::/machine.slice/systemd-nspawn@deb.service/payload/init.scope",
+                "deb",
+                Engine::Nspawn,
+            ),
+            (
+                "0::/machine.slice/machine-deb\\x2dsid.scope/payload",
+                "deb-sid",
+                Engine::Nspawn,
+            ),
+            ("0::/default/web", "web", Engine::Containerd),
+            ("4:freezer:/default/web/inner", "web", Engine::Containerd),
+        ] {
+            assert_eq!(id(text), Some((name.into(), engine)), "{text}");
+        }
+    }
+
+    #[test]
+    fn monitors_of_engines_and_virtual_machines_are_the_hosts() {
+        for text in [
+            format!("0::/machine.slice/libpod-conmon-{ID}.scope"),
+            format!("0::/system.slice/crio-conmon-{ID}.scope"),
+            format!("0::/kubepods.slice/crio-conmon-{ID}.scope"),
+            "0::/machine.slice/machine-qemu\\x2d1\\x2dvm.scope".to_owned(),
+            "0::/lxc.monitor.web".to_owned(),
+            "0::/user.slice/user-1000.slice/user@1000.service/default/web".to_owned(),
+            "0::/default".to_owned(),
+        ] {
+            assert_eq!(id(&text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_container_in_a_container_is_the_outer_one() {
+        for text in [
+            format!("0::/docker/{POD}/kubelet/kubepods/burstable/pod1/{ID}"),
+            format!("0::/system.slice/docker-{POD}.scope/system.slice/docker-{ID}.scope"),
+            format!("0::/system.slice/docker-{POD}.scope/libpod_parent/libpod-{ID}"),
+        ] {
+            assert_eq!(id(&text).unwrap().0, POD, "{text}");
+        }
+        assert_eq!(
+            id(&format!("0::/lxc.payload.web/docker/{ID}")).unwrap().0,
+            "web"
         );
     }
 

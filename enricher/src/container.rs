@@ -108,6 +108,9 @@ pub struct Container {
     pub pid_mode: Option<String>,
     /// Ports that the engine publishes, `127.0.0.1:3000->3000/tcp`.
     pub ports: Vec<String>,
+    /// Low-level runtime, when it is known (`runc`, `runsc`, `io.containerd.kata.v2`).
+    #[serde(default)]
+    pub oci_runtime: Option<String>,
     /// Host pid of the container's first process, 0 when not known or not running.
     pub init_pid: u32,
     /// Start, milliseconds since the epoch; 0 when not known.

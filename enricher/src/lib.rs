@@ -8,6 +8,7 @@
 //! [`Enricher::enrich`], containers by [`Enricher::update_container`]. [`docker`] runs in another process.
 
 pub mod activity;
+pub mod blind;
 pub mod cgroup;
 pub mod classify;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod paths;
 pub mod procfs;
 pub mod profile;
 pub mod registry;
+mod resolve;
 pub mod runtime;
 pub mod runtime_args;
 pub mod table;

@@ -168,6 +168,12 @@ impl MountTable {
         self.points.is_empty()
     }
 
+    /// Does a name lead to a mount from the host, or its device say that it leads elsewhere than it seems?
+    pub fn may_leave(&self, path: &str, dev: (u32, u32)) -> bool {
+        self.covering(path)
+            .is_some_and(|p| !p.host.is_empty() || p.dev != (0, 0) && p.dev != dev)
+    }
+
     /// Path on the host, and whether that is undeclared.
     ///
     /// `dev` is the device of the file as the kernel recorded it. Where it contradicts the mount that the name leads to, a

@@ -142,6 +142,15 @@ impl Registry {
         }
     }
 
+    /// The supervisor's program tells which runtime runs the container.
+    pub fn set_oci_runtime(&mut self, key: Key, name: &str) {
+        if let Some(entry) = self.entries.get_mut(&key)
+            && entry.container.oci_runtime.is_none()
+        {
+            Arc::make_mut(&mut entry.container).oci_runtime = Some(name.to_owned());
+        }
+    }
+
     /// The container whose first process has this pid.
     pub fn by_init(&self, pid: u32) -> Option<Key> {
         self.by_init.get(&pid).copied()
@@ -187,6 +196,10 @@ impl Registry {
         };
         if container.engine == Engine::Unknown {
             container.engine = entry.container.engine;
+        }
+        // The supervisor's program told it, the engine did not.
+        if container.oci_runtime.is_none() {
+            container.oci_runtime = entry.container.oci_runtime.clone();
         }
         entry.known = container.name.is_some();
         entry.container = Arc::new(container);

@@ -85,7 +85,13 @@ pub fn read(
 ) -> Result<(Runtime, MountTable), Unread> {
     let (membership, before) = proc.membership(pid).ok_or(Unread::Gone)?;
     let named = membership.container.as_ref().map(|c| c.id.clone());
-    if named.as_deref() != Some(id) {
+    // An id that somebody chose (`ctr run … web`) names no container by its shape, but it is the last part of the path.
+    let chosen = named.is_none()
+        && [&membership.unified, &membership.freezer]
+            .into_iter()
+            .flatten()
+            .any(|path| path.rsplit('/').next() == Some(id));
+    if named.as_deref() != Some(id) && !chosen {
         return Err(Unread::Contradiction(named));
     }
     let mounts = proc.mounts(pid).ok_or(Unread::Gone)?;

@@ -65,6 +65,13 @@ pub fn is_runtime(program: &str) -> bool {
     )
 }
 
+/// The runtime behind a supervisor that puts a kernel of its own between the container and the host: gVisor, Kata.
+pub fn isolated(program: &str) -> Option<&'static str> {
+    [("runsc", "runsc"), ("gvisor", "runsc"), ("kata", "kata")]
+        .into_iter()
+        .find_map(|(part, name)| (is_shim(program) && program.contains(part)).then_some(name))
+}
+
 fn is_shim(program: &str) -> bool {
     program.starts_with("containerd-shim") || program == "docker-containerd-shim"
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 REPO=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../..
 LOCK=/run/lock/syscall-monitor-test.lock
 LABEL=syscall-monitor.test=enr
-SCENARIOS=(exec calls short late restart dockerd slow never overrun alone latency memory)
+SCENARIOS=(exec calls short late restart dockerd slow never ctr podman overrun alone latency memory)
 
 usage() {
     cat <<TEXT

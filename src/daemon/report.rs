@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::state::{ChannelState, ContainerState, HistoryState, Report, Shared, lock, read};
 use super::{Options, kernel};
 use crate::times::rfc3339;
+use enricher::blind::{self, Watch};
 use actions::quarantine::Claim;
 use history::Store;
 
@@ -88,23 +89,14 @@ fn containers(
     standing: &[Claim],
 ) -> Vec<ContainerState> {
     let shared_mode = lock(&shared.mode).as_deref() == Some("shared");
+    let io_uring = lock(&shared.rules).io_uring;
     let known = read(&shared.containers).clone();
     let mut list: Vec<_> = known
         .iter()
         .filter(|c| read(&shared.runtimes).contains_key(&c.id))
         .map(|c| {
             let older = first_enabled.is_some_and(|at| c.started_ms != 0 && c.started_ms < at);
-            let mut blind = Vec::new();
-            if older {
-                blind.push("it started before audit was enabled: what its first processes do themselves is not seen until it is restarted".to_owned());
-            }
-            if !c.privileged && !c.security_opt.iter().any(|o| o.starts_with("seccomp=unconfined")) {
-                blind.push("calls that Docker's seccomp profile refuses (mount, unshare, bpf, … without the capability) leave no record".into());
-            }
-            if shared_mode {
-                blind.push("file access: another program owns the audit stream, so only exec, mount and ptrace are watched".into());
-            }
-            blind.push("what it does through io_uring, and writes through files that are open already".into());
+            let watch = Watch { older_than_audit: older, io_uring, shared: shared_mode };
             ContainerState {
                 id: c.id.clone(),
                 name: c.display_name().to_owned(),
@@ -113,7 +105,7 @@ fn containers(
                 agent: c.agent.clone().filter(|_| c.profile.is_some()),
                 quarantined: standing.iter().any(|q| q.container_id == c.id),
                 older_than_audit: older,
-                blind,
+                blind: blind::spots(c, watch),
             }
         })
         .collect();

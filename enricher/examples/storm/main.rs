@@ -4,6 +4,7 @@
 //! attributed to another container than the one that the token names is wrong. Needs root, Docker, `cc`, an audit subsystem
 //! without an owner; whoever runs it holds the lock on the kernel's audit state (`scripts/bench/enricher.sh` does).
 
+mod engines;
 mod memory;
 mod monitor;
 mod peer;
@@ -22,6 +23,8 @@ const USAGE: &str = "usage: storm [--quick] SCENARIO...
   dockerd    a second Docker engine of our own is killed and started again
   slow       Docker's API answers after 5 s
   never      Docker's API does not answer at all
+  ctr        a container of containerd with an id that a person chose
+  podman     a container of Podman, if that is installed
   overrun    the proc connector overflows
   alone      without the proc connector: what lineage and /proc tell
   latency    from recv to the attributed event at 5,000 events a second

@@ -18,6 +18,7 @@ use collector::settings::{Wanted, assert_settings};
 use collector::{Assembled, Assembler, Limits, parse_header};
 use enricher::docker::{DockerOptions, DockerUpdate};
 use enricher::{Activity, Enricher, Options};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Calls that are selected by flags and lengths that nobody but `storm.c` uses (`-F a2=`).
 const RULES: &str = "-a always,exit -F arch=b64 -S execve,execveat -k sm-exec\n\
@@ -37,6 +38,8 @@ pub struct Orders {
     pub connector: bool,
     /// Receive buffer of the audit socket; the connector's is a quarter of it.
     pub buffer: usize,
+    /// Its priority, as nice(1) takes it.
+    pub nice: i32,
 }
 
 impl Orders {
@@ -47,6 +50,7 @@ impl Orders {
             docker: Some(PathBuf::from("/var/run/docker.sock")),
             connector: true,
             buffer: ReaderOptions::default().receive_buffer,
+            nice: 0,
         }
     }
 
@@ -76,6 +80,7 @@ impl Orders {
             docker: (docker != "-").then(|| docker.into()),
             connector: connector.parse()?,
             buffer: buffer.parse()?,
+            nice: 0,
         })
     }
 }
@@ -170,6 +175,7 @@ pub fn run(orders: Orders) -> anyhow::Result<()> {
     let mut told = Vec::new();
     let mut took: Vec<u64> = Vec::new();
     let mut last = Instant::now();
+    let cpu_before = thread_cpu_ns();
     let mut end: Option<Instant> = None;
     runtime.block_on(async {
         loop {
@@ -247,6 +253,7 @@ pub fn run(orders: Orders) -> anyhow::Result<()> {
         let name = container.name.as_deref().unwrap_or("-");
         writeln!(out, "N\t{}\t{name}", container.id)?;
     }
+    let cpu_ns = thread_cpu_ns() - cpu_before;
     took.sort_unstable();
     let at = |percent: usize| {
         took.get(took.len().saturating_sub(1) * percent / 100)
@@ -255,7 +262,7 @@ pub fn run(orders: Orders) -> anyhow::Result<()> {
     };
     writeln!(
         out,
-        "L\t{}\t{}\t{}\t{}",
+        "L\t{}\t{}\t{}\t{}\t{cpu_ns}",
         took.len(),
         at(50),
         at(99),
@@ -269,6 +276,12 @@ pub fn run(orders: Orders) -> anyhow::Result<()> {
     writeln!(out, "C\t{}", serde_json::to_string(&enricher.counters())?)?;
     out.flush()?;
     Ok(())
+}
+
+/// Time that this thread had a processor, nanoseconds.
+fn thread_cpu_ns() -> i64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    t.tv_sec * 1_000_000_000 + t.tv_nsec
 }
 
 fn tell(out: &mut impl Write, a: &Activity) -> anyhow::Result<()> {

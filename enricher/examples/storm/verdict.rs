@@ -25,8 +25,8 @@ pub struct Verdict {
     pub sources: BTreeMap<String, u64>,
     /// Names at the end, by id.
     pub names: HashMap<String, String>,
-    /// Events, median, 99 %, longest; nanoseconds from recv.
-    pub latency: Option<[u64; 4]>,
+    /// Events, median, 99 %, longest, nanoseconds from recv; processor time of all that followed, printing the answers included.
+    pub latency: Option<[u64; 5]>,
     /// Lost in the kernel since boot; dropped in the queue.
     pub lost: Option<(u64, u64)>,
     /// Of the last monitor that ended in order.
@@ -77,9 +77,14 @@ impl Verdict {
                 ["N", id, name] if *name != "-" => {
                     self.names.insert((*id).to_owned(), (*name).to_owned());
                 }
-                ["L", n, median, most, longest] => {
-                    self.latency =
-                        Some([n.parse()?, median.parse()?, most.parse()?, longest.parse()?]);
+                ["L", n, median, most, longest, cpu] => {
+                    self.latency = Some([
+                        n.parse()?,
+                        median.parse()?,
+                        most.parse()?,
+                        longest.parse()?,
+                        cpu.parse()?,
+                    ]);
                 }
                 ["K", lost, dropped] => self.lost = Some((lost.parse()?, dropped.parse()?)),
                 ["C", counters] => self.counters = Some(serde_json::from_str(counters)?),

@@ -12,7 +12,8 @@ use collector::settings::SavedState;
 
 use crate::monitor::Orders;
 
-const IMAGE: &str = "sm-storm";
+/// The image of `storm` and `one`.
+pub const IMAGE: &str = "sm-storm";
 /// Label of every container of ours.
 const LABEL: &str = "syscall-monitor.test=enr";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
@@ -250,6 +251,11 @@ impl World {
         Ok(std::fs::write(self.gate(), "")?)
     }
 
+    /// They wait for the next opening.
+    pub fn shut(&self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_file(self.gate())?)
+    }
+
     /// Waits until every container and every process of the host has ended.
     pub fn wait(&mut self, limit: Duration) -> anyhow::Result<()> {
         for child in &mut self.children {
@@ -281,7 +287,9 @@ pub struct Monitor {
 impl Monitor {
     /// Starts one, and waits until it sees.
     pub fn start(orders: &Orders) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = Command::new("nice")
+            .args(["-n", &orders.nice.to_string()])
+            .arg(std::env::current_exe()?)
             .args(orders.args())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -70,6 +70,7 @@ pub fn from_inspect(answer: ContainerInspectResponse, engine: Engine) -> Option<
             .collect();
         container.security_opt = host.security_opt.into_iter().flatten().take(MAX).collect();
         container.network_mode = host.network_mode;
+        container.oci_runtime = host.runtime.filter(|r| !r.is_empty());
         container.pid_mode = host.pid_mode.filter(|m| !m.is_empty());
     }
     container.ports = answer

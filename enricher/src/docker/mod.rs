@@ -376,7 +376,7 @@ impl Session {
         }
     }
 
-    /// `None` when there is no such container any more.
+    /// `None` when there is no such container any more and nothing told its name.
     async fn inspect(&self, known: Container) -> Option<Container> {
         let _slot = self.slots.acquire().await.ok()?;
         for attempt in 1..=3u32 {
@@ -384,7 +384,10 @@ impl Session {
                 Ok(Ok(answer)) => return convert::from_inspect(answer, self.engine),
                 Ok(Err(Error::DockerResponseServerError {
                     status_code: 404, ..
-                })) => return None,
+                })) => {
+                    // Gone already (`--rm`); what it was called is known all the same, and its events want a name.
+                    return known.name.is_some().then_some(known);
+                }
                 // A word that bollard's types do not know: better the name and image that the event told than nothing.
                 Ok(Err(error @ Error::JsonDataError { .. })) => {
                     tracing::warn!(container = known.short_id(), %error, "the engine's answer is not understood; using name, image and labels only");

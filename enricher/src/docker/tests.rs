@@ -12,6 +12,7 @@ const ID: &str = "b5e6a1837b51f7172a77a100907607827068fb9065ee94c38aabf1dc9eca8a
 
 /// Bodies that the peer serves.
 struct Peer {
+    /// Empty: there is no such container.
     inspect: String,
     events: Vec<String>,
     /// An inspect gets no answer.
@@ -52,7 +53,7 @@ async fn serve(peer: Arc<Peer>, mut stream: UnixStream) {
         return;
     } else if line.contains("/version") {
         json(r#"{"Version":"20.10.24","ApiVersion":"1.41"}"#)
-    } else if line.contains(&format!("/containers/{ID}/json")) {
+    } else if line.contains(&format!("/containers/{ID}/json")) && !peer.inspect.is_empty() {
         if peer.hang.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_secs(60)).await;
             return;
@@ -192,6 +193,17 @@ async fn an_unknown_state_costs_the_details_not_the_name() {
         (c.name.as_deref(), c.init_pid),
         (Some("openclaw-gateway"), 0)
     );
+}
+
+#[tokio::test]
+async fn a_container_that_is_gone_before_it_is_inspected_keeps_its_name() {
+    let mut world = world(peer(String::new(), &["start", "die"]));
+    let name = loop {
+        if let DockerUpdate::Container(c) = world.next().await {
+            break c.name;
+        }
+    };
+    assert_eq!(name.as_deref(), Some("openclaw-gateway"));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::activity::{Activity, Attribution, Phase, Source};
 use crate::clock::Window;
 use crate::container::Engine;
 use crate::derive;
+use crate::mountinfo;
 use crate::runtime_args::{self, RuntimeArgs, Verb};
 use crate::table::role::{Role, Standing};
 use crate::table::{Image, Key, Row};
@@ -137,6 +138,12 @@ impl Enricher {
             .as_ref()
             .map(|i| i.exe.to_string())
             .filter(|e| !e.is_empty());
+        if let (Role::Shim(key), Some(name)) = (
+            now.role,
+            runtime_args::isolated(runtime_args::base(&activity.process.exe)),
+        ) {
+            self.registry.set_oci_runtime(key, name);
+        }
         // A new life of a container begins.
         if let (Role::Runtime(key, Verb::Create), true) = (now.role, now.certain) {
             self.registry.restart(key);
@@ -207,7 +214,12 @@ impl Enricher {
             self.table.remember(row, index, told);
             return told;
         }
-        if self.registry.by_root_dev(dev).is_some() {
+        // Through a mount that the host itself has (a backup, a search below /var/lib/docker): it entered nothing.
+        let from_outside = self
+            .host_mounts
+            .iter()
+            .any(|m| m.dev == dev && mountinfo::is_below(&activity.process.exe, &m.mount_point));
+        if !from_outside && self.registry.by_root_dev(dev).is_some() {
             let entered = Standing {
                 role: Role::Host { entered: true },
                 ..standing

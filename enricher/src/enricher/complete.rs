@@ -6,6 +6,7 @@ use crate::activity::{Activity, Ancestor, Phase};
 use crate::clock::Window;
 use crate::derive;
 use crate::paths;
+use crate::resolve;
 
 /// Most ancestors of one event.
 const MAX_ANCESTORS: usize = 12;
@@ -60,7 +61,7 @@ impl Enricher {
     }
 
     /// Relative names behind a directory descriptor, and files that lie on the host.
-    fn place_paths(&self, activity: &mut Activity, actor: &Actor) {
+    fn place_paths(&mut self, activity: &mut Activity, actor: &Actor) {
         let pid = activity.process.pid;
         if let (Some(proc), Some(call)) = (&self.proc, &activity.syscall)
             && let Some(fd) = derive::dirfd(&call.name, &call.args)
@@ -90,14 +91,30 @@ impl Enricher {
         if entry.mounts.is_empty() {
             return;
         }
+        let init = entry.container.init_pid;
         for path in activity
             .paths
             .iter_mut()
             .filter(|p| p.path.starts_with('/'))
         {
-            if let Some((host, undeclared)) =
-                entry.mounts.host_path(&path.path, derive::dev_of(path))
+            let dev = derive::dev_of(path);
+            // The name leads to a mount of the host, or says another device than the mount that it seems to lie on: there a
+            // link decides which file of the host it is.
+            let mut real = None;
+            if let (Some(proc), Some(inode), Some(dev)) = (&self.proc, path.inode, dev)
+                && entry.mounts.may_leave(&path.path, dev)
+                && self.resolving.allow(self.now_ns)
             {
+                real = [pid, init]
+                    .into_iter()
+                    .filter(|p| *p != 0)
+                    .find_map(|p| resolve::resolve(proc, p, &path.path, inode, dev))
+                    .filter(|real| *real != path.path);
+            }
+            let found = real
+                .and_then(|real| entry.mounts.host_path(&real, dev))
+                .or_else(|| entry.mounts.host_path(&path.path, dev));
+            if let Some((host, undeclared)) = found {
                 path.host_path = Some(host);
                 path.undeclared = undeclared;
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::activity::{Activity, Source};
 use crate::cgroup::Hierarchies;
-use crate::clock::Clock;
+use crate::clock::{Clock, Window};
 use crate::container::Container;
 use crate::derive;
 use crate::mountinfo::Mount;
@@ -22,6 +22,7 @@ use crate::mounts::Policy;
 use crate::procfs::Procfs;
 use crate::profile::ProfileTable;
 use crate::registry::Registry;
+use crate::resolve::Budget;
 use crate::runtime::{self, Runtime};
 use crate::table::{Key, Table, TableCounters, TableLimits};
 use crate::users::Passwd;
@@ -169,6 +170,8 @@ pub struct Enricher {
     repair_at_ns: Option<u64>,
     /// Not before.
     next_repair_ns: u64,
+    /// Names that may still be looked up in this second.
+    resolving: Budget,
 }
 
 impl Enricher {
@@ -237,6 +240,7 @@ impl Enricher {
             now_ns: 0,
             repair_at_ns: None,
             next_repair_ns: 0,
+            resolving: Budget::default(),
         }
     }
 
@@ -414,6 +418,12 @@ impl Enricher {
             return;
         }
         let now = self.clock.now();
+        // The pid may be another process's by now.
+        let (started, before) = self
+            .table
+            .find(pid, Window { from: now, to: now }, None)
+            .and_then(|f| self.table.start_of_row(f.row))
+            .unwrap_or((0, true));
         let Some(entry) = self.registry.get_mut(key) else {
             return;
         };
@@ -433,6 +443,11 @@ impl Enricher {
         self.refresh_host(now);
         let Some(proc) = &self.proc else { return };
         self.counters.proc_reads += 1;
+        let start = proc.stat(pid).map(|s| seed::start_ns(s.start_ticks));
+        if start.is_none_or(|s| started != 0 && !before && s.abs_diff(started) > 25_000_000) {
+            self.counters.proc_late += 1;
+            return;
+        }
         let (mut runtime, mounts) = match runtime::read(
             proc,
             &self.hierarchies,

@@ -88,7 +88,11 @@ impl Enricher {
             let args = runtime_args::read(&process.exe, &process.argv);
             let role = match args {
                 Some(RuntimeArgs::Shim { id, engine }) => {
-                    Role::Shim(self.registry.key(&id, engine))
+                    let key = self.registry.key(&id, engine);
+                    if let Some(name) = runtime_args::isolated(runtime_args::base(&process.exe)) {
+                        self.registry.set_oci_runtime(key, name);
+                    }
+                    Role::Shim(key)
                 }
                 Some(RuntimeArgs::Runtime { id, verb }) => {
                     Role::Runtime(self.registry.key(&id, Engine::Unknown), verb)
