@@ -11,12 +11,20 @@ const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 /// The meaning of one field of a record in words, where its value does not say it already: sets of capabilities, signals, flags, the
 /// call and action of seccomp, a socket's address. `None` for all others, and for what cannot be decoded.
+#[inline]
 pub fn interpret(record: Record<'_>, name: &[u8], value: RawValue<'_>) -> Option<String> {
     match record.kind {
-        // What nearly every event is made of has nothing here, or nearly nothing.
+        // What nearly every event is made of has nothing here, or nearly nothing: settled without a call.
         RecordType::SYSCALL | RecordType::EXECVE | RecordType::CWD | RecordType::PROCTITLE => None,
+        RecordType::PATH if !name.starts_with(b"cap_f") || value.bytes == b"0" => None,
+        _ => words(record, name, value),
+    }
+}
+
+fn words(record: Record<'_>, name: &[u8], value: RawValue<'_>) -> Option<String> {
+    match record.kind {
         RecordType::PATH => match name {
-            b"cap_fp" | b"cap_fi" if value.bytes != b"0" => set(value),
+            b"cap_fp" | b"cap_fi" => set(value),
             _ => None,
         },
         RecordType::BPRM_FCAPS | RecordType::CAPSET => match name {
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn words(kind: RecordType, body: &str) -> Vec<(String, String)> {
+    fn words_of(kind: RecordType, body: &str) -> Vec<(String, String)> {
         let record = Record {
             kind,
             body: body.as_bytes(),
@@ -152,7 +160,7 @@ mod tests {
                 .iter()
                 .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
                 .collect();
-            assert_eq!(words(kind, body), expected, "{body}");
+            assert_eq!(words_of(kind, body), expected, "{body}");
         };
         expect(
             RecordType::SECCOMP,
