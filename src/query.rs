@@ -64,20 +64,15 @@ pub struct Answer {
 /// How far a query is, for whoever waits for it; and the way to end it early.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// Rows looked at so far.
+    /// Blocks done so far.
     pub done: Arc<AtomicU64>,
-    /// Rows that there are to look at, at most; 0 while that is not known.
+    /// Blocks in all; 0 while that is not known.
     pub total: Arc<AtomicU64>,
     /// Nobody waits any more.
     pub cancel: Arc<AtomicBool>,
 }
 
 impl Watch {
-    /// One row more.
-    pub fn step(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Progress of something that counts blocks.
     pub fn blocks(&self, progress: history::Progress) -> ControlFlow<()> {
         self.done.store(progress.done, Ordering::Relaxed);
@@ -89,7 +84,7 @@ impl Watch {
         }
     }
 
-    /// Rows done, and rows in all.
+    /// Blocks done, and blocks in all.
     pub fn at(&self) -> (u64, u64) {
         (
             self.done.load(Ordering::Relaxed),
@@ -213,7 +208,7 @@ impl Spec {
         lists.iter().any(|list| !list.is_empty())
     }
 
-    /// The query of the store. `watch` counts the rows that are looked at.
+    /// The query of the store. `watch` is told how far it is.
     pub fn query(&self, store: &Store, watch: &Watch) -> anyhow::Result<Query> {
         let search = self.search()?;
         let kinds: Vec<Kind> = self
@@ -221,13 +216,6 @@ impl Spec {
             .iter()
             .map(|k| kind(k))
             .collect::<anyhow::Result<_>>()?;
-        let held = store.stats().entries;
-        let of_kinds = Kind::ALL
-            .iter()
-            .filter(|k| kinds.is_empty() || kinds.contains(k))
-            .map(|k| held[k.index()])
-            .sum();
-        watch.total.store(of_kinds, Ordering::Relaxed);
         let sieve = match &search {
             Some(search) if kinds == [Kind::Activity] => search.sieve(),
             _ => vec![],
@@ -245,7 +233,8 @@ impl Spec {
                 .map(str::parse::<Cursor>)
                 .transpose()?,
             search: sieve,
-            body: search.map(|search| search.test(watch.done.clone())),
+            body: search.map(Search::test),
+            progress: Some((watch.done.clone(), watch.total.clone())),
             cancel: Some(watch.cancel.clone()),
             ..Query::default()
         })
@@ -381,13 +370,7 @@ pub fn rows(
     each: &mut dyn FnMut(Row) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let query = spec.query(store, watch)?;
-    let counts_itself = query.body.is_some();
-    let stats = store.query(&query, &mut |row| {
-        if !counts_itself {
-            watch.step();
-        }
-        each(row)
-    })?;
+    let stats = store.query(&query, each)?;
     if stats.blocks_damaged > 0 {
         bail!(
             "{} blocks of the history cannot be read, so this may not be all; `syscall-monitor history verify` names the times that are concerned",

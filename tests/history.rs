@@ -606,6 +606,7 @@ fn output_words_are_the_same_everywhere() {
         &["history", "stats", "--store", &store, "--output", "csv"][..],
         &["alerts", "--store", &store, "--output", "raw"],
         &["trust", "list", "--output", "raw"],
+        &["status", "--output", "csv"],
     ] {
         assert_eq!(case.run(command).status.code(), Some(2), "{command:?}");
     }

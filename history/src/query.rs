@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::block::{BlockInfo, Meta};
 use crate::entry::{Cursor, Entry, Field, Kind};
@@ -78,6 +78,8 @@ pub struct Query {
     pub search: Vec<Search>,
     /// A test that the body must pass. Slow: it is put to one row after the other.
     pub body: Option<BodyTest>,
+    /// Told how far it is: blocks done, and blocks in all.
+    pub progress: Option<(Arc<AtomicU64>, Arc<AtomicU64>)>,
     /// Set from elsewhere to end the query; it then reports `cancelled`.
     pub cancel: Option<Arc<AtomicBool>>,
 }

@@ -204,14 +204,18 @@ fn merge<'a>(
     open: &mut dyn FnMut(&mut Scan<'a>, Option<u64>) -> Result<Step>,
 ) -> Result<QueryStats> {
     let query = scan.query;
+    if let Some((_, total)) = &query.progress {
+        total.store(scan.stats.blocks_considered, Ordering::Relaxed);
+    }
     loop {
         let last = loop {
             if scan.is_cancelled() {
                 return Ok(scan.stats);
             }
             let until = scan.heap.peek().map(|Reverse(((time, _), _))| *time);
-            if let Step::Enough(last) = open(&mut scan, until)? {
-                break last;
+            match open(&mut scan, until)? {
+                Step::Enough(last) => break last,
+                Step::More => scan.passed(),
             }
         };
         let Some(Reverse((_, run))) = scan.heap.pop() else {
@@ -247,6 +251,13 @@ impl Scan<'_> {
             .is_some_and(|c| c.load(Ordering::Relaxed));
         self.stats.cancelled |= cancelled;
         cancelled
+    }
+
+    /// One block more is behind us.
+    fn passed(&self) {
+        if let Some((done, _)) = &self.query.progress {
+            done.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn push(&mut self, origin: Origin, mut hits: Vec<((u64, u64), usize)>, in_terms: Vec<RowSet>) {

@@ -36,11 +36,12 @@ pub fn run(config: Option<&Path>, args: &StatusArgs) -> anyhow::Result<ExitCode>
         if args.watch && output::on_terminal() {
             write!(out, "\x1b[H\x1b[2J")?;
         }
-        match args.output {
-            Output::Table => write!(out, "{}", text(&report, args.container.as_deref())?)?,
-            Output::Jsonl => writeln!(out, "{}", serde_json::to_value(&report)?)?,
-            _ => writeln!(out, "{:#}", serde_json::to_value(&report)?)?,
-        }
+        drop(out);
+        output::one(args.output, &serde_json::to_value(&report)?, || {
+            let text = text(&report, args.container.as_deref())?;
+            write!(std::io::stdout().lock(), "{text}")?;
+            Ok(())
+        })?;
         if !args.watch {
             let watching = matches!(report.state.as_str(), "healthy" | "partial");
             return Ok(if watching {
@@ -49,8 +50,7 @@ pub fn run(config: Option<&Path>, args: &StatusArgs) -> anyhow::Result<ExitCode>
                 ExitCode::from(1)
             });
         }
-        out.flush()?;
-        drop(out);
+        std::io::stdout().lock().flush()?;
         std::thread::sleep(Duration::from_secs(2));
     }
 }

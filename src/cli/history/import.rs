@@ -67,6 +67,7 @@ pub fn run(config: &Config, args: &ImportArgs) -> anyhow::Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| config.history_dir());
     let before = store.stats();
+    // Counted in events there; how many there are is not known before.
     let watch = Watch::default();
     let sizes = args
         .file

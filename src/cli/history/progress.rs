@@ -50,7 +50,14 @@ fn show(watch: &Watch, done: &AtomicBool, doing: &'static str) {
             continue;
         }
         let (at, total) = watch.at();
-        let bar = bar.get_or_insert_with(|| new(doing).with_elapsed(began.elapsed()));
+        let bar = bar.get_or_insert_with(|| {
+            let bar = if total > 0 {
+                measured(doing)
+            } else {
+                counted(doing)
+            };
+            bar.with_elapsed(began.elapsed())
+        });
         if total > 0 {
             bar.set_length(total.max(at));
         }
@@ -61,9 +68,19 @@ fn show(watch: &Watch, done: &AtomicBool, doing: &'static str) {
     }
 }
 
-fn new(doing: &'static str) -> ProgressBar {
+/// The part that is done, and how long the rest takes.
+fn measured(doing: &'static str) -> ProgressBar {
+    let template = "{msg} [{bar:40}] {percent:>3} %, {eta} left";
+    styled(doing, template)
+}
+
+/// A number that grows, where nobody knows the end.
+fn counted(doing: &'static str) -> ProgressBar {
+    styled(doing, "{msg} {spinner} {human_pos}, {per_sec}")
+}
+
+fn styled(doing: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(doing);
-    let template = "{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left";
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
