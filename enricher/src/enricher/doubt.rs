@@ -112,3 +112,88 @@ impl Enricher {
         (!deduced).then_some(row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use collector::{Event, EventId, RecordType};
+
+    use crate::activity::Source;
+    use crate::clock::{monotonic_ns, suspended_ns};
+    use crate::{Activity, Enricher, Options};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// `/proc/PID` of a process that started at `start_ns`, in Docker's container `id`.
+    fn process(proc: &Path, pid: u32, ppid: u32, start_ns: u64, id: char) {
+        let dir = proc.join(pid.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        let ticks = (start_ns + suspended_ns()) / 10_000_000;
+        let stat = format!("{pid} (x) S {ppid} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 1 1");
+        std::fs::write(dir.join("stat"), stat).unwrap();
+        let id = String::from(id).repeat(64);
+        std::fs::write(dir.join("cgroup"), format!("0::/docker/{id}\n")).unwrap();
+    }
+
+    /// A call of a process, so many nanoseconds from now.
+    fn call(enricher: &mut Enricher, serial: u32, pid: u32, ppid: u32, after_ns: u64) -> Activity {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        let mut event = Event::new(EventId::local(now + after_ns / 1_000_000, serial));
+        event.push(
+            RecordType::SYSCALL,
+            format!("arch=c000003e syscall=257 success=yes exit=3 a0=0 a1=0 a2=0 a3=0 items=0 ppid={ppid} pid={pid} auid=4294967295 uid=0 gid=0 euid=0 comm=\"x\" exe=\"/x\" key=(null)").as_bytes(),
+        );
+        event.complete = true;
+        enricher.enrich(event)
+    }
+
+    fn of(a: &Activity) -> Option<char> {
+        a.container.as_ref().and_then(|c| c.id.chars().next())
+    }
+
+    #[test]
+    fn without_the_connector_a_pid_used_again_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        let now = monotonic_ns();
+        process(dir.path(), 100, 50, now - 5 * SECOND, 'a');
+        let first = call(&mut enricher, 1, 100, 50, 0);
+        assert_eq!(
+            (of(&first), first.attribution.source),
+            (Some('a'), Source::Proc)
+        );
+        // Nobody said that it ended, and the next one has the same parent.
+        process(dir.path(), 100, 50, now + 2 * SECOND, 'b');
+        assert_eq!(of(&call(&mut enricher, 2, 100, 50, 3 * SECOND)), Some('b'));
+        // Gone, with a parent that nobody knows: no answer rather than the last one.
+        std::fs::remove_dir_all(dir.path().join("100")).unwrap();
+        let last = call(&mut enricher, 3, 100, 77, 6 * SECOND);
+        assert_eq!((of(&last), last.attribution.source), (None, Source::None));
+    }
+
+    #[test]
+    fn after_an_overrun_a_row_is_compared_before_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        let now = monotonic_ns();
+        process(dir.path(), 100, 50, now - 5 * SECOND, 'a');
+        enricher.seed();
+        let before = call(&mut enricher, 1, 100, 50, 0);
+        assert!(of(&before) == Some('a') && before.attribution.certain);
+        enricher.on_connector_overrun();
+        enricher.on_connector_overrun();
+        // The second overrun waits for its repair; meanwhile another process got the pid.
+        process(dir.path(), 100, 50, now + SECOND / 2, 'b');
+        let after = call(&mut enricher, 2, 100, 50, SECOND);
+        assert_eq!(of(&after), Some('b'));
+        assert_eq!(enricher.counters().overruns, 2);
+    }
+}
