@@ -15,9 +15,11 @@ use crate::{index, keys, terms, value};
 
 /// Reads the meta of a block. `None` when it is not there.
 pub(crate) fn meta(tree: &Tree, lane: usize, number: u64) -> Result<Option<Meta>> {
-    let Some(bytes) = value::get(tree, &keys::block(keys::META, lane, number))? else {
+    let key = keys::block(keys::META, lane, number);
+    let Some(bytes) = value::get(tree, &key)? else {
         return Ok(None);
     };
+    value::settle(tree, &key);
     Meta::read(&bytes)
         .filter(|meta| meta.number == number)
         .map(Some)
@@ -30,9 +32,11 @@ pub(crate) fn meta(tree: &Tree, lane: usize, number: u64) -> Result<Option<Meta>
 
 /// Reads a frame of a block. `None` when it is not there.
 pub(crate) fn frame(tree: &Tree, lane: usize, number: u64, frame: u16) -> Result<Option<Frame>> {
-    let Some(bytes) = value::get(tree, &keys::frame(lane, number, frame))? else {
+    let key = keys::frame(lane, number, frame);
+    let Some(bytes) = value::get(tree, &key)? else {
         return Ok(None);
     };
+    value::settle(tree, &key);
     Frame::read(&bytes).map(Some).ok_or_else(|| {
         StoreError::corrupt(format!(
             "frame {frame} of block {number} of lane {lane} cannot be read"

@@ -48,6 +48,7 @@ pub(crate) fn shares(tree: &Tree) -> Result<Vec<Share>> {
         };
         for item in tree.scan_prefix([letter]) {
             let (key, value) = item.map_err(StoreError::engine("counting bytes"))?;
+            crate::value::settle(tree, &key);
             share.keys += 1;
             share.key_bytes += key.len() as u64;
             share.value_bytes += value.len() as u64;

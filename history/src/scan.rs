@@ -153,7 +153,8 @@ pub(crate) fn run(
         scan.stats.truncated = true;
         return Ok(scan.stats);
     }
-    if query.looks_into_bodies() {
+    // All of an answer, or one that bodies decide: many blocks are opened, by all processors. A page opens few, one after the other.
+    if query.looks_into_bodies() || query.limit.is_none() {
         pending.reverse();
         let filter = Filter::new(query);
         let job = Job {

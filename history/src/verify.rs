@@ -258,6 +258,7 @@ impl Check<'_> {
     fn frames(&mut self, lane: usize, meta: &Meta, times: Option<(u64, u64)>) -> Result<()> {
         for (place, frame) in meta.frames.iter().enumerate() {
             let key = keys::frame(lane, meta.number, place as u16);
+            value::settle(self.tree, &key);
             let what = match value::get(self.tree, &key) {
                 Ok(Some(bytes)) if value::hash(&key, &bytes) != frame.hash => "was changed",
                 Ok(Some(bytes)) => match Frame::read(&bytes) {

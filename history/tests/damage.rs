@@ -219,3 +219,74 @@ fn a_block_rewritten_with_right_checksums_breaks_the_chain() {
     );
     assert_eq!(problem.times, Some((time(168), time(175))));
 }
+
+#[test]
+fn an_amendment_that_was_rewritten_or_taken_out_does_not_fit_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = open(dir.path());
+    // Another one to take the payload of, and enough rows to seal the blocks that name both.
+    store
+        .amend(
+            history::Kind::Activity,
+            &id(4),
+            time(4),
+            b"forgery".to_vec(),
+        )
+        .unwrap()
+        .wait()
+        .unwrap();
+    store
+        .append_all((600..700).map(activity).collect())
+        .unwrap();
+    store.flush().unwrap();
+    assert_eq!(verify(&store).problems, []);
+    drop(store);
+    let key = |number: u64| {
+        let block = [&b"v\0"[..], &0u64.to_be_bytes(), &[0]].concat();
+        [&block[..], id(number).as_bytes()].concat()
+    };
+    let db = engine(dir.path());
+    let other = db.get(key(4)).unwrap().unwrap();
+    db.insert(key(3), forged(&key(3), &other[11..])).unwrap();
+    db.remove(key(4)).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let store = open(dir.path());
+    let report = verify(&store);
+    let found: Vec<_> = report
+        .problems
+        .iter()
+        .map(|p| (p.block, p.times, p.what.as_str()))
+        .collect();
+    let times = Some((time(0), time(7)));
+    assert!(
+        found.contains(&(Some((0, 0)), times, "an amendment is not what was written")),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&(Some((0, 0)), times, "an amendment is missing")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_store_that_was_set_back_says_that_its_end_is_lost() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    filled(dir.path());
+    copy_dir(dir.path(), old.path());
+    let store = open(dir.path());
+    store.append_durable(activity(700)).unwrap();
+    drop(store);
+    // The engine's folder as it was some time ago.
+    std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    copy_dir(&old.path().join("sled"), &dir.path().join("sled"));
+    let store = open(dir.path());
+    let problems = verify(&store).problems;
+    assert!(
+        problems
+            .iter()
+            .any(|p| p.what.contains("the end of the store is lost")),
+        "{problems:?}"
+    );
+}

@@ -85,6 +85,16 @@ impl Writer {
             index_bytes = recover::put_super(&mut self.batch, number, super_block, &blocks, &all)?;
         }
         self.apply()?;
+        for frame in 0..refs.len() {
+            value::settle(
+                &self.shared.db,
+                &keys::frame(number, info.number, frame as u16),
+            );
+        }
+        value::settle(
+            &self.shared.db,
+            &keys::block(keys::META, number, info.number),
+        );
 
         let lane = &mut self.lanes[number];
         (lane.state, lane.bytes, lane.chunk, lane.fresh) = (state, 0, 0, 0);
