@@ -280,6 +280,14 @@ mod tests {
     }
 
     #[test]
+    fn supervisors_of_isolated_containers_are_known() {
+        assert_eq!(isolated("containerd-shim-runsc-v1"), Some("runsc"));
+        assert_eq!(isolated("containerd-shim-kata-v2"), Some("kata"));
+        assert_eq!(isolated("containerd-shim-runc-v2"), None);
+        assert_eq!(isolated("kata-runtime"), None, "no supervisor");
+    }
+
+    #[test]
     fn other_runtimes() {
         let crun = argv(
             "/usr/bin/crun --systemd-cgroup --root=/run/crun create --bundle /b --pid-file /p ID",

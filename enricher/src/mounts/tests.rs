@@ -269,3 +269,18 @@ fn dockers_init_is_the_engines_also_where_usr_is_merged() {
         assert!(!point("rw,relatime"), "writable, it is no init of Docker's");
     }
 }
+
+#[test]
+fn only_names_that_may_lead_to_the_host_are_looked_up() {
+    let table = table(&bind("/srv/x", "/data"));
+    let (own, host) = ((0, 39), (254, 0));
+    assert!(!table.may_leave("/etc/passwd", own), "the container's own");
+    assert!(
+        table.may_leave("/data/file", host),
+        "a link may lie below a mount too"
+    );
+    assert!(
+        table.may_leave("/tmp/link", host),
+        "the device says that a link led away"
+    );
+}
