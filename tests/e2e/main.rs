@@ -14,6 +14,7 @@ mod gateway;
 mod history;
 mod hold;
 mod modes;
+mod owner;
 mod privileges;
 mod quiet;
 mod release;

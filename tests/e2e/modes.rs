@@ -8,7 +8,7 @@ use test_support::{discord, eventually, image, kernel};
 use crate::{PATIENCE, alert, gateway, paused, world};
 
 /// Debian's auditd as the owner, with its log in a folder of the test.
-fn auditd(dir: &std::path::Path) -> Running {
+pub fn auditd(dir: &std::path::Path) -> Running {
     let config = dir.join("auditd");
     std::fs::create_dir(&config).unwrap();
     let log = dir.join("audit.log");
