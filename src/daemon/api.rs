@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::connect_info::{self, ConnectInfo};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -35,6 +35,12 @@ pub struct Api {
     pub store: history::Store,
     pub responder: Sender<Inbox>,
     pub link: Link,
+}
+
+impl FromRef<Api> for history::Store {
+    fn from_ref(api: &Api) -> Self {
+        api.store.clone()
+    }
 }
 
 /// Who calls.
@@ -113,9 +119,7 @@ pub async fn serve(listener: UnixListener, api: Api) {
         .route("/v1/status", get(status))
         .route("/v1/rules", get(rules))
         .route("/metrics", get(metrics))
-        .route("/v1/query", post(searches::run_query))
-        .route("/v1/follow", post(searches::follow))
-        .route("/v1/history", post(searches::ask))
+        .merge(searches::routes())
         .route("/v1/quarantine", get(quarantines))
         .route("/v1/quarantine/apply", post(apply))
         .route("/v1/quarantine/release", post(release))
