@@ -49,6 +49,7 @@ fn run_true(args: &[&str]) {
 }
 
 #[test]
+#[ignore = "not run on a kernel yet: run with --ignored, then take this away"]
 fn a_running_history_is_followed_copied_and_proven_and_its_end_is_anchored() {
     if !kernel::wanted("a_running_history_is_followed_copied_and_proven_and_its_end_is_anchored") {
         return;
@@ -137,6 +138,7 @@ fn a_running_history_is_followed_copied_and_proven_and_its_end_is_anchored() {
 }
 
 #[test]
+#[ignore = "not run on a kernel yet: run with --ignored, then take this away"]
 fn a_broken_history_is_moved_aside_and_watching_goes_on() {
     if !kernel::wanted("a_broken_history_is_moved_aside_and_watching_goes_on") {
         return;
@@ -195,6 +197,7 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+#[ignore = "not run on a kernel yet: run with --ignored, then take this away"]
 fn secrets_in_arguments_are_not_stored_where_that_is_wished() {
     if !kernel::wanted("secrets_in_arguments_are_not_stored_where_that_is_wished") {
         return;
