@@ -22,6 +22,8 @@ use enricher::{Activity, Enricher, Notice, Options};
 const IMAGE: &str = "sm-enricher-test";
 /// Containers of the test.
 const N: usize = 8;
+/// Containers of the test that have a name of ours: those, `smenr-old`, `smenr-a` and `smenr-evil`.
+const NAMED: usize = N + 3;
 const RULES: &str = "-a always,exit -F arch=b64 -S execve,execveat -k sm-exec\n\
     -a always,exit -F arch=b64 -S mount,umount2,pivot_root,fsopen,fsmount,move_mount,open_tree,mount_setattr,setns,unshare -k sm-mount\n";
 
@@ -151,8 +153,14 @@ fn watch(scenario: impl FnOnce() + Send + 'static) -> Seen {
             }
             seen.notices.extend(seen.enricher.drain_notices());
             if done.load(Ordering::SeqCst) {
+                // Half a second for records that are on their way, and until Docker has told the names, in its own time.
                 let end = *end.get_or_insert(now + Duration::from_millis(500));
-                if now > end {
+                let named = seen
+                    .enricher
+                    .containers()
+                    .filter(|c| c.name.as_deref().is_some_and(|n| n.starts_with("smenr-")))
+                    .count();
+                if now > end && named >= NAMED || now > end + Duration::from_secs(60) {
                     break;
                 }
             }
@@ -206,10 +214,12 @@ fn containers_are_told_apart_on_the_running_system() {
          docker exec smenr-old /bin/true tok-old; \
          docker exec smenr-1 /bin/sh -c '/bin/cp /bin/busybox /data/echo; /data/echo tok-1'; \
          nsenter -t $(docker inspect -f '{{{{.State.Pid}}}}' smenr-1) -m /bin/echo entered; \
+         b=$(docker inspect -f '{{{{.GraphDriver.Data.MergedDir}}}}' smenr-1); $b/bin/busybox true backup-of-b; \
+         {run} --name smenr-a --cidfile {root}/a -v $b:/b {IMAGE} /b/bin/busybox true touched-by-a; \
          {run} --rm --name smenr-evil --cidfile {root}/evil --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined {IMAGE} \
            /bin/sh -c 'printf \"runc:[2:INIT]\" > /proc/self/comm; /bin/mount -t tmpfs tok-evil /mnt; \
              printf \"#!/bin/sh\\n/bin/mount -t tmpfs tok-evil /mnt\\n\" > /tmp/runc; /bin/busybox chmod 755 /tmp/runc; /tmp/runc init' ; \
-         sleep 1.2; docker rm -f smenr-old $(seq -f smenr-%g 1 {N}) >/dev/null"
+         sleep 1.2; docker rm -f smenr-old smenr-a $(seq -f smenr-%g 1 {N}) >/dev/null"
     );
     let seen = watch(move || {
         sh(&script);
@@ -306,6 +316,36 @@ fn containers_are_told_apart_on_the_running_system() {
         .map(|a| a.process.argv.join(" "))
         .collect();
     assert_eq!(entered, ["/bin/echo entered"]);
+
+    // A container and a backup of the host execute a file of container 1: the file's device is that container's, the actor is not.
+    let runtime_of_b = seen.notices.iter().find_map(|n| match n {
+        Notice::ContainerSeen { id: seen, runtime } if *seen == id("1") => Some(runtime),
+        _ => None,
+    });
+    let root_dev = runtime_of_b.and_then(|r| r.root_dev).unwrap();
+    for (token, wanted) in [("backup-of-b", None), ("touched-by-a", Some(id("a")))] {
+        let touched = seen
+            .activities
+            .iter()
+            .find(|a| {
+                // The command line of Docker has the word in it too.
+                is_exec(a)
+                    && a.process.exe.ends_with("/bin/busybox")
+                    && a.process.argv.last().is_some_and(|l| l == token)
+            })
+            .unwrap_or_else(|| panic!("{token} was not seen"));
+        assert_eq!(
+            touched.paths[0].dev.as_deref(),
+            Some(format!("{:02x}:{:02x}", root_dev.0, root_dev.1).as_str()),
+            "{token} touches a file of container 1"
+        );
+        assert_eq!(
+            touched.container.as_ref().map(|c| c.id.clone()),
+            wanted,
+            "{token}"
+        );
+        assert!(touched.attribution.certain && !touched.entered, "{token}");
+    }
 
     let bind = seen
         .activities
