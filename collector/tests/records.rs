@@ -359,10 +359,10 @@ fn ausearch_reads_what_we_write() {
     assert_eq!(again, events);
 }
 
-/// Nightly (`scripts/test.sh --long` sets SYSCALL_MONITOR_LONG) twenty thousand.
+/// Nightly (`scripts/test.sh --long` sets SYSCALL_MONITOR_LONG) five thousand.
 fn cases() -> u32 {
     match std::env::var_os("SYSCALL_MONITOR_LONG") {
-        Some(_) => 20_000,
+        Some(_) => 5_000,
         None => 300,
     }
 }
