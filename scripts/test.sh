@@ -47,7 +47,7 @@ done
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPO/target}
 # What the tests ask; a test with a long form says so in its own words.
-((!LONG)) || export SYSCALL_MONITOR_LONG=1
+((!LONG)) || export SYSCALL_MONITOR_LONG=1 PROPTEST_CASES=${PROPTEST_CASES:-5000}
 cd "$REPO"
 
 # --- tests for everybody ---------------------------------------------------------------------------------------------

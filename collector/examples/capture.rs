@@ -4,12 +4,13 @@
 //! cargo run -p collector --example capture -- out.log --rule "-a always,exit -F arch=b64 -S execve -F key=x" -- /bin/true
 //! ```
 //!
-//! Needs root, and nobody else who owns the stream. Rules and settings are put back at the end. Ends with 1 when a record was lost.
+//! Needs root, and nobody else who owns the stream. Rules and settings are put back at the end, also after SIGINT and SIGTERM, which
+//! end the command as well. Ends with 1 when a record was lost.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
-use std::process::{Command, ExitCode};
+use std::process::{ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex};
 
 use collector::control::Control;
@@ -17,6 +18,7 @@ use collector::live::{Mode, Reader, ReaderOptions};
 use collector::losses::{KernelLost, Losses};
 use collector::rules::parse_rules;
 use collector::settings::{SavedState, Wanted, assert_settings};
+use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -29,6 +31,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the command to its end, or ends it when we are asked to end.
+fn run(program: &str, arguments: &[String]) -> std::io::Result<ExitStatus> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut child = tokio::process::Command::new(program)
+            .args(arguments)
+            .spawn()?;
+        tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        child.kill().await?;
+        child.wait().await
+    })
 }
 
 fn capture(args: &[String]) -> Result<ExitCode, Failure> {
@@ -78,7 +101,7 @@ fn capture(args: &[String]) -> Result<ExitCode, Failure> {
         for rule in &rules {
             control.add_rule(rule)?;
         }
-        let status = Command::new(program).args(arguments).status();
+        let status = run(program, arguments);
         for rule in &rules {
             control.delete_rule(rule)?;
         }

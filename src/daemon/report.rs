@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use super::state::{ChannelState, ContainerState, HistoryState, Report, Shared, lock, read};
 use super::{Options, kernel};
 use crate::times::rfc3339;
-use enricher::blind::{self, Watch};
 use actions::quarantine::Claim;
+use enricher::blind::{self, Watch};
 use history::Store;
 
 /// What `status` shows.
@@ -96,12 +96,19 @@ fn containers(
         .filter(|c| read(&shared.runtimes).contains_key(&c.id))
         .map(|c| {
             let older = first_enabled.is_some_and(|at| c.started_ms != 0 && c.started_ms < at);
-            let watch = Watch { older_than_audit: older, io_uring, shared: shared_mode };
+            let watch = Watch {
+                older_than_audit: older,
+                io_uring,
+                shared: shared_mode,
+            };
             ContainerState {
                 id: c.id.clone(),
                 name: c.display_name().to_owned(),
                 image: c.image.clone(),
-                profile: c.profile.filter(|p| options.chosen.profiles.contains(p)).map(|p| p.name().to_owned()),
+                profile: c
+                    .profile
+                    .filter(|p| options.chosen.profiles.contains(p))
+                    .map(|p| p.name().to_owned()),
                 agent: c.agent.clone().filter(|_| c.profile.is_some()),
                 quarantined: standing.iter().any(|q| q.container_id == c.id),
                 older_than_audit: older,

@@ -10,6 +10,7 @@
 mod crash;
 mod delivery;
 mod evidence;
+mod forged;
 mod gateway;
 mod history;
 mod hold;

@@ -13,7 +13,6 @@ fn auditctl(args: &[&str]) {
 }
 
 #[test]
-#[ignore = "its steps were seen by hand; as a test it has not run on a kernel yet"]
 fn when_auditd_goes_the_monitor_takes_the_stream_without_starting_anew() {
     if !kernel::wanted("when_auditd_goes_the_monitor_takes_the_stream_without_starting_anew") {
         return;
@@ -88,7 +87,6 @@ fn when_auditd_goes_the_monitor_takes_the_stream_without_starting_anew() {
 }
 
 #[test]
-#[ignore = "its steps were seen by hand; as a test it has not run on a kernel yet"]
 fn a_rule_of_somebody_else_is_listed_and_left_alone() {
     if !kernel::wanted("a_rule_of_somebody_else_is_listed_and_left_alone") {
         return;
