@@ -91,6 +91,8 @@ fn a_rule_of_somebody_else_is_listed_and_left_alone() {
     if !kernel::wanted("a_rule_of_somebody_else_is_listed_and_left_alone") {
         return;
     }
+    // The world takes the lock and remembers the kernel's state as it found it, so it comes first.
+    let mut world = world().build();
     auditctl(&[
         "-a",
         "never,exit",
@@ -101,7 +103,7 @@ fn a_rule_of_somebody_else_is_listed_and_left_alone() {
         "-F",
         "key=theirs",
     ]);
-    let mut world = world().start();
+    world.start();
     let rules = world.cli(&["rules", "list", "-o", "jsonl"]).jsonl();
     let theirs: Vec<_> = rules.iter().filter(|r| r["ours"] == false).collect();
     assert_eq!(theirs.len(), 1, "{theirs:?}");
