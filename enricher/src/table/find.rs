@@ -34,37 +34,42 @@ impl Table {
                         .is_some_and(|o| o.end_ns == 0 || o.end_ns >= window.from)
             });
             let Some(older) = older else {
-                // It may have ended before the window began: then the next one's fork is stamped later than it was.
-                if instance.end_ns != 0
-                    && instance.end_ns < window.from
-                    && let Some(newer) = newer
-                    && self
-                        .get(newer)
-                        .is_some_and(|n| n.start_ns - window.to < LATE_CLOCK_NS)
-                {
-                    return Some(Found {
-                        row: newer,
+                // A clock that is late stamps the first calls of the next one before its fork.
+                let next = newer.filter(|n| {
+                    instance.end_ns != 0
+                        && self
+                            .get(*n)
+                            .is_some_and(|n| n.start_ns - window.to < LATE_CLOCK_NS)
+                });
+                return Some(match next {
+                    None => Found { row, other: None },
+                    // It had ended before the window began.
+                    Some(next) if instance.end_ns < window.from => Found {
+                        row: next,
                         other: None,
-                    });
-                }
-                return Some(Found { row, other: None });
+                    },
+                    Some(next) => self.one_of(row, next, ppid),
+                });
             };
-            let says = |r: Row| ppid.is_some_and(|p| self.get(r).is_some_and(|i| i.ppid == p));
-            return Some(if says(older) && !says(row) {
-                Found {
-                    row: older,
-                    other: Some(row),
-                }
-            } else {
-                Found {
-                    row,
-                    other: Some(older),
-                }
-            });
+            return Some(self.one_of(row, older, ppid));
         }
         let row = newer?;
         let instance = self.get(row)?;
         (instance.start_ns - window.to < LATE_CLOCK_NS).then_some(Found { row, other: None })
+    }
+
+    /// The first, unless the record names the parent of the second alone; either way the other is not excluded.
+    fn one_of(&self, first: Row, second: Row, ppid: Option<u32>) -> Found {
+        let says = |r: Row| ppid.is_some_and(|p| self.get(r).is_some_and(|i| i.ppid == p));
+        let (row, other) = if says(second) && !says(first) {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        Found {
+            row,
+            other: Some(other),
+        }
     }
 
     /// Place of the epoch in which a process made a call (other than exec) in the window.

@@ -178,6 +178,25 @@ fn a_coarse_clock_that_is_late_does_not_choose_the_dead() {
 }
 
 #[test]
+fn a_coarse_clock_that_is_late_does_not_choose_whoever_ended_a_moment_ago() {
+    let mut t = with_container();
+    // A process of the host whose end was not seen; its pid is used again in the container.
+    t.fork(150 * MS, 1, 30);
+    t.fork(540 * MS, 21, 30);
+    let first = t.find(30, at(530), Some(1)).unwrap();
+    let second = t.find(30, at(530), Some(21)).unwrap();
+    let neither = t.find(30, at(530), Some(99)).unwrap();
+    let ppid = |row| t.get(row).unwrap().ppid;
+    assert_eq!((ppid(first.row), ppid(second.row)), (1, 21));
+    for found in [first, second, neither] {
+        assert!(found.other.is_some(), "it is not sure: {found:?}");
+    }
+    // Long before, it can only have been the first.
+    let long_before = t.find(30, at(160), Some(21)).unwrap();
+    assert_eq!((long_before.row, long_before.other), (first.row, None));
+}
+
+#[test]
 fn orphans_keep_their_container_and_grandparents_may_be_gone() {
     let mut t = with_container();
     t.fork(150 * MS, 21, 22);
