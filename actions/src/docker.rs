@@ -357,6 +357,7 @@ impl Engine {
             }
             Err(failure) => {
                 report.complete = false;
+                report.unanswered = matches!(failure, Failure::TimedOut(_));
                 report.said.push(failure.to_string());
                 return report;
             }

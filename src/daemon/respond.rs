@@ -122,6 +122,8 @@ struct State {
     on_their_way: HashMap<u64, Instant>,
     held: HashMap<String, handover::Held>,
     releasing: HashMap<String, Reply>,
+    /// Releases for which the container was thawed before Docker answered.
+    thawed_first: std::collections::HashSet<String>,
     losses: Losses,
     last_loss_message: Option<Instant>,
     last_trust_tick: Option<Instant>,
@@ -498,6 +500,9 @@ impl Responder {
         mut report: actions::courier::wire::ReleaseReport,
         now: u64,
     ) -> Result<(), String> {
+        if self.thaw_first(key, &report) {
+            return Ok(());
+        }
         if report.complete {
             let target = self
                 .parts
@@ -537,6 +542,29 @@ impl Responder {
             ));
         }
         Ok(())
+    }
+
+    /// A container that was frozen in the middle of a `docker exec` keeps Docker waiting for it, also when it is asked to release
+    /// it. A person wants it to run: it is thawed, and Docker is asked once more.
+    fn thaw_first(&mut self, key: &str, report: &actions::courier::wire::ReleaseReport) -> bool {
+        if !report.unanswered || !self.state.releasing.contains_key(key) {
+            self.state.thawed_first.remove(key);
+            return false;
+        }
+        let found = self.parts.quarantines.list().find(|q| q.key() == key);
+        let Some(q) = found.filter(|_| !self.state.thawed_first.contains(key)) else {
+            return false;
+        };
+        match freeze::thaw(&q.target) {
+            Ok(true) => {}
+            _ => return false,
+        }
+        drop_stops(&q.target);
+        tracing::info!("{} was thawed first, since Docker did not answer", q.name);
+        self.state.thawed_first.insert(key.to_owned());
+        self.parts.link.ask(ToCourier::Release {
+            quarantine: Box::new(q.clone()),
+        })
     }
 
     /// Sends what is due, and gives up waiting for answers that do not come.

@@ -32,6 +32,9 @@ fn the_evidence_of_a_frozen_container_is_whole() {
         ])
         .expect_ok();
     let _child = container.spawn(&["sh", "-c", "TOKEN=in-the-environment exec sleep 4242"]);
+    eventually("the child sleeps", PATIENCE, || {
+        container.exec(&["pgrep", "-x", "sleep"]).ok().then_some(())
+    });
     let _attacker = container.spawn(&["/bin/attacker", "mount"]);
     paused(&container);
     let evidence = kept(&world, "openclaw-gateway");

@@ -242,6 +242,7 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
             let report = report.unwrap_or_else(|failure| ReleaseReport {
                 said: vec![failure.to_string()],
                 complete: false,
+                unanswered: matches!(failure, PauseFailure::TimedOut { .. }),
                 gone: false,
             });
             FromCourier::Released {

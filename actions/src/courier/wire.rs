@@ -104,6 +104,9 @@ pub struct ReleaseReport {
     pub complete: bool,
     /// The container is gone.
     pub gone: bool,
+    /// Docker did not answer in time, and nothing was changed.
+    #[serde(default)]
+    pub unanswered: bool,
 }
 
 /// What Docker says of a container.

@@ -226,7 +226,7 @@ fn a_failed_pause_is_asked_again_and_a_release_ends_it() {
     let partly = ReleaseReport {
         said: vec!["no answer".into()],
         complete: false,
-        gone: false,
+        ..ReleaseReport::default()
     };
     all.on_released(&quarantine.key(), &partly, 10).unwrap();
     assert_eq!(
@@ -237,7 +237,7 @@ fn a_failed_pause_is_asked_again_and_a_release_ends_it() {
     let done = ReleaseReport {
         said: vec!["unpaused".into()],
         complete: true,
-        gone: false,
+        ..ReleaseReport::default()
     };
     all.on_released(&quarantine.key(), &done, 20).unwrap();
     all.on_released(&quarantine.key(), &done, 30).unwrap();

@@ -262,11 +262,28 @@ fn freezers(pid: u64) -> Vec<Freezer> {
     found
 }
 
+/// The freezers of a container by its id, where Docker's two drivers put them.
+fn freezers_by_id(id: &str) -> Vec<Freezer> {
+    let places = [
+        format!("docker/{id}"),
+        format!("system.slice/docker-{id}.scope"),
+    ];
+    let mut found = vec![];
+    for place in &places {
+        found.push(Freezer::V1(
+            format!("/sys/fs/cgroup/freezer/{place}").into(),
+        ));
+        found.push(Freezer::V2(
+            format!("/sys/fs/cgroup/unified/{place}").into(),
+        ));
+        found.push(Freezer::V2(format!("/sys/fs/cgroup/{place}").into()));
+    }
+    found
+}
+
 fn remove(id: &str) {
-    let pid = docker(&["inspect", "--format", "{{.State.Pid}}", id]).stdout;
-    freezers(pid.trim().parse().unwrap_or(0))
-        .iter()
-        .for_each(Freezer::thaw);
+    // Docker itself may wait for a container that was frozen in the middle of a `docker exec`: so by the id, without asking it.
+    freezers_by_id(id).iter().for_each(Freezer::thaw);
     // Fails when it is not paused, which is the usual case.
     docker(&["unpause", id]);
     docker(&["rm", "-f", "-v", id]);
