@@ -36,8 +36,8 @@ use crate::{keys, manifest, retention, snapshot, value};
 const COMMIT: Duration = Duration::from_millis(180);
 /// Rows from which on a commit makes a frame of them; fewer would compress badly.
 const FRAME_LEAST: usize = 64;
-/// How often room on the disk is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the room on the disk is looked at: what is written between two looks must fit into what was left at the first.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The open block of a lane.
 struct Lane {
