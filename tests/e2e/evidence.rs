@@ -33,7 +33,9 @@ fn the_evidence_of_a_frozen_container_is_whole() {
         .expect_ok();
     let _child = container.spawn(&["sh", "-c", "TOKEN=in-the-environment exec sleep 4242"]);
     eventually("the child sleeps", PATIENCE, || {
-        container.exec(&["pgrep", "-x", "sleep"]).ok().then_some(())
+        let top = world.docker.command(&["top", &container.name]);
+        let sleeps = |line: &str| line.contains("sleep 4242") && !line.contains("TOKEN");
+        top.stdout.lines().any(sleeps).then_some(())
     });
     let _attacker = container.spawn(&["/bin/attacker", "mount"]);
     paused(&container);
