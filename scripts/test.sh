@@ -26,8 +26,10 @@ usage: scripts/test.sh [--long] [--kernel] [--only NAME]
 Unit and property tests run for everybody. The tests on the real kernel and Docker need root and system call audit: without
 them they are skipped, which is an error when CI=true. They take a lock that all test runs on this machine share, install what
 is missing (Debian's auditd for auditctl, docker.io, busybox-static), start a Docker engine when none runs, touch only containers
-with the label syscall-monitor.test, put the kernel's audit state back, and stop what they started. One of them that fails is tried
-once more, alone: what passes then is named at the end as unsteady, what fails again has failed.
+with the label syscall-monitor.test, put the kernel's audit state back, and stop what they started.
+
+What fails is tried once more, a test on the kernel alone: what passes then is named at the end as unsteady, what fails again has
+failed.
 TEXT
 }
 
@@ -54,13 +56,20 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$REPO/target}
 ((!LONG)) || export SYSCALL_MONITOR_LONG=1 PROPTEST_CASES=${PROPTEST_CASES:-5000}
 cd "$REPO"
 
+# What passed only at the second attempt.
+UNSTEADY=()
+
 # --- tests for everybody ---------------------------------------------------------------------------------------------
 
 cargo_() { as_builder env CARGO_TARGET_DIR="$CARGO_TARGET_DIR" cargo "$@"; }
 
 unit_tests() {
     step "Unit and property tests"
-    cargo_ test --locked --workspace --all-targets -- ${ONLY:+"$ONLY"}
+    if ! cargo_ test --locked --workspace --all-targets --no-fail-fast -- ${ONLY:+"$ONLY"}; then
+        note "once more: the unit and property tests"
+        cargo_ test --locked --workspace --all-targets --no-fail-fast -- ${ONLY:+"$ONLY"}
+        UNSTEADY+=("unit and property tests (the names are in the output of the first run)")
+    fi
     [[ -n $ONLY ]] || cargo_ test --locked --workspace --doc
 }
 
@@ -236,8 +245,6 @@ gateway_image() {
     SYSCALL_MONITOR_GATEWAY_IMAGE=$("$LIB/gateway-image.sh" 9>&-) || warn "there is no image of the real gateway"
     export SYSCALL_MONITOR_GATEWAY_IMAGE
 }
-
-UNSTEADY=()
 
 # Run by root, one after the other: there is one kernel.
 kernel_tests() {
