@@ -212,31 +212,28 @@ build_attacker() {
     export SYSCALL_MONITOR_ATTACKER=$folder
 }
 
-# Packages with tests that ask whether they may use the kernel, the end-to-end tests last.
-kernel_packages() {
-    local manifest folder
-    for manifest in */Cargo.toml */*/Cargo.toml; do
-        folder=$(dirname "$manifest")
-        [[ $folder != target* ]] || continue
-        ! grep -rqE --include='*.rs' 'SYSCALL_MONITOR_KERNEL_TESTS|kernel::wanted' "$folder/src" "$folder/tests" 2>/dev/null ||
-            sed -n 's/^name = "\(.*\)"/\1/p' "$manifest" | head -n1
-    done
-    echo syscall-monitor
+# Whether a test program has tests that ask whether they may use the kernel; SOURCE is its main file, alone or with its folder.
+asks_for_kernel() {
+    local source=$1
+    [[ $(basename "$source") != @(main|lib).rs ]] || source=$(dirname "$source")
+    grep -rqE --include='*.rs' 'SYSCALL_MONITOR_KERNEL_TESTS|kernel::wanted' "$source"
 }
 
 PROGRAMS=()
 
-# Everything is compiled before the lock is taken, and by the owner of the build: no file of root's gets into the clone.
+# Everything is compiled before the lock is taken, and by the owner of the build: no file of root's gets into the clone. The choice of
+# packages is that of the unit tests: with another one cargo would compile nearly everything again, with other features.
 build_kernel_tests() {
     step "Compiling the tests on the kernel and Docker"
-    local -a packages=()
-    local package
-    for package in $(kernel_packages); do packages+=(-p "$package"); done
+    local manifest source executable
     build_attacker
-    cargo_ test --locked "${packages[@]}" --no-run --message-format=json 2>"$WORK/build.log" >"$WORK/build.json" ||
+    cargo_ test --locked --workspace --all-targets --no-run --message-format=json 2>"$WORK/build.log" >"$WORK/build.json" ||
         { cat "$WORK/build.log" >&2; die "the tests do not compile"; }
-    mapfile -t PROGRAMS < <(jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable != null)
-        | "\(.manifest_path)\t\(.executable)"' "$WORK/build.json")
+    while IFS=$'\t' read -r manifest source executable; do
+        if asks_for_kernel "$source"; then PROGRAMS+=("$manifest"$'\t'"$executable"); fi
+    done < <(jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable != null
+        and ([.target.kind[]] - ["bench", "example"] != [])) | [.manifest_path, .target.src_path, .executable] | @tsv' "$WORK/build.json" | sort)
+    ((${#PROGRAMS[@]})) || die "cargo named no test program; the end of what it said: $(tail -n 3 "$WORK/build.log")"
 }
 
 # The real gateway in an image, for the one test that runs it. Without it (empty) that test fails with CI=true, else it is skipped.
