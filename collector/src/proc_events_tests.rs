@@ -112,3 +112,57 @@ fn gaps_are_counted_by_processor_and_across_the_wrap() {
         "a processor that cannot be takes no memory"
     );
 }
+
+/// In a thread of its own, because capabilities are a thread's: what a socket gets with and without CAP_NET_ADMIN.
+fn room(buffer: usize, before: usize, privileged: bool) -> Option<Room> {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    std::thread::spawn(move || {
+        let mut own = capabilities(None).unwrap();
+        if privileged && !own.effective.contains(CapabilitySet::NET_ADMIN) {
+            return None;
+        }
+        if !privileged {
+            own.effective.remove(CapabilitySet::NET_ADMIN);
+            set_capabilities(None, own).unwrap();
+        }
+        let socket = Socket::new(NETLINK_CONNECTOR).unwrap();
+        if before > 0 {
+            collector_sys::set_receive_buffer(&socket, before).unwrap();
+        }
+        Some(Room::make(&socket, buffer).unwrap())
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn the_queue_holds_what_comes_while_the_reader_is_not_run() {
+    let Some(room) = room(RECEIVE_BUFFER, 0, true) else {
+        println!("skipped: CAP_NET_ADMIN is missing");
+        return;
+    };
+    // 45,092 messages were the most that a storm queued.
+    assert!(!room.is_short() && room.messages() > 80_000, "{room:?}");
+    assert!(
+        (room.messages() as u64) < MAX_DRAIN,
+        "a full queue is read in one go"
+    );
+}
+
+#[test]
+fn without_the_right_to_more_the_room_is_said_as_it_is() {
+    let most: usize = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let room = room(most + (4 << 20), 0, false).unwrap();
+    assert_eq!(room.got, 2 * most);
+    assert!(room.is_short(), "{room:?}");
+}
+
+#[test]
+fn a_buffer_that_is_larger_already_is_left_alone() {
+    let room = room(8 << 10, 16 << 10, false).unwrap();
+    assert_eq!(room.got, 32 << 10);
+}

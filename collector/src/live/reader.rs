@@ -17,7 +17,7 @@ use super::sink::{ChannelSink, InlineSink, Sink};
 use super::switch::{Switch, own};
 use super::worker::{Line, Worker};
 use crate::control::{Control, ControlError};
-use crate::proc_events::{Connector, ConnectorError};
+use crate::proc_events::{Connector, ConnectorError, RECEIVE_BUFFER};
 use crate::status::Change;
 
 /// How to get the records.
@@ -50,6 +50,8 @@ pub struct ReaderOptions {
     pub receive_buffer: usize,
     /// Listen to the proc connector too?
     pub proc_events: bool,
+    /// Its receive buffer, in bytes; the kernel doubles it.
+    pub connector_buffer: usize,
     /// Write end of a non-blocking pipe. It gets a byte at least every 50 ms while the thread makes progress.
     pub heartbeat: Option<OwnedFd>,
     /// Real-time priority of the thread, 1 to 10. Refused without harm where the system forbids it.
@@ -62,6 +64,7 @@ impl Default for ReaderOptions {
             mode: Mode::Auto,
             receive_buffer: 32 << 20,
             proc_events: true,
+            connector_buffer: RECEIVE_BUFFER,
             heartbeat: None,
             realtime: None,
         }
@@ -162,7 +165,7 @@ impl Reader {
         let counters = Arc::new(Counters::default());
         // First the processes, then their records.
         let connector = match options.proc_events {
-            true => Some(Connector::open(options.receive_buffer / 4)?),
+            true => Some(Connector::open(options.connector_buffer)?),
             false => None,
         };
         let mut first = Batch::pooled(&Arc::new(Pool::default()));

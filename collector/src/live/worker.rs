@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::counters::{Counters, add};
 use super::sink::{Offer, Sink};
 use super::{TURN, wait_readable};
-use crate::proc_events::Connector;
+use crate::proc_events::{Connector, MAX_DRAIN};
 
 /// Bytes of records that are held for a next stage that does not take them. What is more stays in the socket until that is
 /// half full.
@@ -28,8 +28,8 @@ const MERGED_BYTES: usize = 512 << 10;
 const FULL_TURN: Duration = Duration::from_millis(10);
 /// How full the socket may become before records are dropped. The kernel waits for us at 1.
 const PRESSURE: f64 = 0.5;
-/// Process events that one batch may hold.
-const MAX_PROC_EVENTS: usize = 1 << 16;
+/// Process events that one batch may hold: all that was queued when a reader that was not run for a second comes back.
+const MAX_PROC_EVENTS: usize = MAX_DRAIN as usize;
 /// Silence after which the stream that was left has nothing more to say.
 const SILENCE: Duration = Duration::from_millis(20);
 /// How long the kernel's thread is waited for in a change of mode.

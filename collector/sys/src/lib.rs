@@ -35,6 +35,20 @@ pub fn set_receive_buffer(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
     Ok(rustix::net::sockopt::socket_recv_buffer_size(fd)?)
 }
 
+/// Gives a socket a receive buffer of at least `bytes` (before the kernel doubles it), and returns what the kernel then
+/// accounts. A buffer that is large enough already is left alone: an administrator may have chosen it.
+///
+/// # Errors
+/// As [`set_receive_buffer`].
+pub fn grow_receive_buffer(fd: impl AsFd, bytes: usize) -> io::Result<usize> {
+    let fd = fd.as_fd();
+    let now = rustix::net::sockopt::socket_recv_buffer_size(fd)?;
+    if now >= bytes.saturating_mul(2) {
+        return Ok(now);
+    }
+    set_receive_buffer(fd, bytes)
+}
+
 /// Asks the kernel to kill the calling process with `SIGKILL` when the thread that made it ends (`PR_SET_PDEATHSIG`,
 /// prctl(2)). A child that calls this should look afterwards whether its parent is still there.
 ///

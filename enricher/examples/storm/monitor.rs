@@ -36,8 +36,10 @@ pub struct Orders {
     pub docker: Option<PathBuf>,
     /// Listen to the proc connector?
     pub connector: bool,
-    /// Receive buffer of the audit socket; the connector's is a quarter of it.
+    /// Receive buffer of the audit socket.
     pub buffer: usize,
+    /// Receive buffer of the connector.
+    pub connector_buffer: usize,
     /// Its priority, as nice(1) takes it.
     pub nice: i32,
 }
@@ -50,6 +52,7 @@ impl Orders {
             docker: Some(PathBuf::from("/var/run/docker.sock")),
             connector: true,
             buffer: ReaderOptions::default().receive_buffer,
+            connector_buffer: ReaderOptions::default().connector_buffer,
             nice: 0,
         }
     }
@@ -66,20 +69,22 @@ impl Orders {
             docker,
             self.connector.to_string(),
             self.buffer.to_string(),
+            self.connector_buffer.to_string(),
         ]
     }
 
     /// The same, read.
     pub fn parse(args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let args: Vec<String> = args.collect();
-        let [out, docker, connector, buffer] = args.as_slice() else {
-            bail!("usage: storm monitor OUT DOCKER|- CONNECTOR BUFFER");
+        let [out, docker, connector, buffer, connector_buffer] = args.as_slice() else {
+            bail!("usage: storm monitor OUT DOCKER|- CONNECTOR BUFFER CONNECTOR_BUFFER");
         };
         Ok(Self {
             out: out.into(),
             docker: (docker != "-").then(|| docker.into()),
             connector: connector.parse()?,
             buffer: buffer.parse()?,
+            connector_buffer: connector_buffer.parse()?,
             nice: 0,
         })
     }
@@ -133,6 +138,7 @@ pub fn run(orders: Orders) -> anyhow::Result<()> {
         mode: Mode::Exclusive,
         proc_events: orders.connector,
         receive_buffer: orders.buffer,
+        connector_buffer: orders.connector_buffer,
         ..ReaderOptions::default()
     };
     let reader = Reader::start(options, tx)?;

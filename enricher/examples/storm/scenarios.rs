@@ -439,6 +439,7 @@ fn overrun(n: u32) -> anyhow::Result<bool> {
     let count = n.to_string();
     let monitor = Monitor::start(&Orders {
         buffer: 4 << 20,
+        connector_buffer: 1 << 20,
         ..Orders::new(world.file("answers"))
     })?;
     for c in 0..CONTAINERS {
