@@ -73,16 +73,10 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
         );
     }
     let proc = Procfs::new("/proc");
-    let host = proc.own_mounts();
-    let hierarchies = Hierarchies::from_mounts(&host);
-    let Ok((found, _)) = enricher::runtime::read(
-        &proc,
-        &hierarchies,
-        &host,
-        &seen.container_id,
-        seen.init_pid,
-        true,
-    ) else {
+    let hierarchies = Hierarchies::from_mounts(&proc.own_mounts());
+    let Ok(found) =
+        enricher::runtime::read(&proc, &hierarchies, &seen.container_id, seen.init_pid, true)
+    else {
         bail!(
             "the cgroup of container {} (pid {}) cannot be read; use `docker pause {}`",
             seen.name,
@@ -90,7 +84,7 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
             seen.name
         );
     };
-    let target = crate::daemon::pipeline::target_of(&found);
+    let target = crate::daemon::pipeline::target_of(&found.runtime);
     let frozen = freeze::freeze(&target)?;
     let at = now_ms();
     let container = Container {

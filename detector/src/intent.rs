@@ -109,6 +109,7 @@ mod tests {
             category: Category::File,
             phase: Phase::Running,
             entered: false,
+            health_check: false,
             syscall: Some(SyscallInfo {
                 name: name.into(),
                 arch: arch.into(),

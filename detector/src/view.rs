@@ -113,12 +113,18 @@ impl<'a> ActivityView<'a> {
             "phase" => Some(str_value(phase_name(activity.phase))),
             "category" => Some(str_value(category_name(activity.category))),
             "entered" => Some(EventValue::Bool(activity.entered)),
+            "health_check" => Some(EventValue::Bool(activity.health_check)),
             "keys" => list(activity.keys.iter().map(|k| k.as_str())),
             "a0" | "a1" | "a2" | "a3" => {
                 let register = usize::from(name.as_bytes()[1] - b'0');
                 call.map(|c| EventValue::Str(Cow::Owned(format!("{:x}", c.args[register]))))
             }
-            "syscall" | "syscall.name" => call.map(|c| str_value(&c.name)),
+            // Several operations of a ring can be in one event: none hides behind the first.
+            "syscall" | "syscall.name" => match call.map(|c| c.operations.as_slice()) {
+                Some([_, ..]) => list(call?.operations.iter().map(|o| o.as_str())),
+                _ => call.map(|c| str_value(&c.name)),
+            },
+            "syscall.within" => call.and_then(|c| c.within.as_deref()).map(str_value),
             "syscall.arch" => call.map(|c| str_value(&c.arch)),
             "syscall.success" => call.and_then(|c| c.success).map(EventValue::Bool),
             "syscall.exit" => call.map(|c| EventValue::Int(c.exit)),

@@ -131,6 +131,10 @@ pub struct SyscallInfo {
     pub errno: Option<CompactString>,
     /// The four registers that audit records.
     pub args: [u64; 4],
+    /// Of an io_uring operation: the system call during which it ran (`io_uring_enter`), when the event has that too.
+    pub within: Option<CompactString>,
+    /// Names of all io_uring operations of the event, when there are several; `name` is the first of them.
+    pub operations: Vec<CompactString>,
 }
 
 /// One PATH record, made whole.
@@ -189,6 +193,8 @@ pub struct Activity {
     pub phase: Phase,
     /// A process of the host that entered a container's namespaces (nsenter), phase `host`.
     pub entered: bool,
+    /// Of phase `exec`: the container's health check, and what that started.
+    pub health_check: bool,
     /// System call; `None` for a message that stands alone.
     pub syscall: Option<SyscallInfo>,
     /// Actor.

@@ -1,6 +1,7 @@
 //! An activity as bytes: the records as they came, and what cannot be had from them again.
 //!
-//! The form is a version byte and postcard. A reader of a later version must go on reading the earlier ones.
+//! The form is a version byte and postcard. A reader of a later version must go on reading the earlier ones: postcard writes the
+//! fields of a struct one behind the other, so a later form is the earlier one with more behind it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use crate::activity::{Activity, Ancestor, Attribution, Phase};
 use crate::container::{Container, Engine, Profile};
 use crate::derive;
 
-/// Version of the form.
-const VERSION: u8 = 1;
+/// Version of the form that is written.
+const VERSION: u8 = 2;
 
 /// The bytes are no activity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +32,17 @@ pub enum DecodeError {
     Damaged(String),
 }
 
+/// Form 2.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
+    #[serde(borrow)]
+    first: StoredFirst<'a>,
+    health_check: bool,
+}
+
+/// Form 1.
+#[derive(Serialize, Deserialize)]
+struct StoredFirst<'a> {
     #[serde(borrow)]
     event: Cow<'a, Event>,
     phase: Phase,
@@ -122,7 +132,7 @@ impl Activity {
             };
             (path.path.is_some() || path.host_path.is_some() || path.undeclared).then_some(path)
         });
-        let stored = Stored {
+        let first = StoredFirst {
             event: Cow::Borrowed(&self.event),
             phase: self.phase,
             entered: self.entered,
@@ -152,6 +162,10 @@ impl Activity {
                 .and_then(|t| t.container.as_deref().map(Cow::from)),
             alerts: Cow::from(&self.alerts),
         };
+        let stored = Stored {
+            first,
+            health_check: self.health_check,
+        };
         let start = out.len();
         out.push(VERSION);
         if let Err(error) = postcard::serialize_with_flavor(&stored, Onto(out)) {
@@ -169,18 +183,22 @@ impl Activity {
         let (version, rest) = bytes
             .split_first()
             .ok_or_else(|| DecodeError::Damaged("it is empty".to_owned()))?;
-        if *version != VERSION {
-            return Err(if *version > VERSION {
-                DecodeError::Version(*version)
-            } else {
-                DecodeError::Damaged("no version".to_owned())
-            });
-        }
-        let stored: Stored<'_> =
-            postcard::from_bytes(rest).map_err(|e| DecodeError::Damaged(e.to_string()))?;
+        let Stored {
+            first: stored,
+            health_check,
+        } = match *version {
+            0 => return Err(DecodeError::Damaged("no version".to_owned())),
+            1 => Stored {
+                first: read(rest)?,
+                health_check: false,
+            },
+            VERSION => read(rest)?,
+            later => return Err(DecodeError::Version(later)),
+        };
         let mut activity = derive::derive(stored.event.into_owned());
         activity.phase = stored.phase;
         activity.entered = stored.entered;
+        activity.health_check = health_check;
         activity.attribution = stored.attribution;
         activity.container = stored.container.map(|c| {
             Arc::new(Container {
@@ -221,4 +239,8 @@ impl Activity {
         activity.alerts = stored.alerts.into_owned();
         Ok(activity)
     }
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    postcard::from_bytes(bytes).map_err(|e| DecodeError::Damaged(e.to_string()))
 }

@@ -111,6 +111,9 @@ pub struct Container {
     /// Low-level runtime, when it is known (`runc`, `runsc`, `io.containerd.kata.v2`).
     #[serde(default)]
     pub oci_runtime: Option<String>,
+    /// Program and arguments of its health check, as the engine executes them; empty when it has none or that is not known.
+    #[serde(default)]
+    pub health_check: Vec<String>,
     /// Host pid of the container's first process, 0 when not known or not running.
     pub init_pid: u32,
     /// Start, milliseconds since the epoch; 0 when not known.

@@ -2,12 +2,13 @@
 //! by the enricher, and is what an encoded activity stores.
 
 use collector::Event;
-use collector::decode::{SocketAddress, Syscall, UNSET, errno_name};
+use collector::decode::{ARCH_IO_URING, SocketAddress, Syscall, UNSET, errno_name};
 use collector::text::{into_text, to_text};
 use compact_str::{CompactString, format_compact};
+use smallvec::SmallVec;
 
 use crate::activity::{
-    Activity, Attribution, PathInfo, Phase, Process, SocketInfo, SyscallInfo, Target,
+    Activity, Attribution, Category, PathInfo, Phase, Process, SocketInfo, SyscallInfo, Target,
 };
 use crate::{classify, paths};
 
@@ -17,28 +18,50 @@ const AT_FDCWD: i32 = -100;
 /// Builds the activity of an event, attributed to nobody yet.
 pub fn derive(event: Event) -> Activity {
     let call = event.syscall();
-    let name = call.as_ref().and_then(Syscall::name);
-    let category = classify::category(&event, name, call.as_ref().map_or(0, |c| c.args[0]));
+    // Who did it is said by the call, what was done in it by the operations of a ring.
+    let operations: SmallVec<[Syscall<'_>; 1]> = event.operations().collect();
+    let done = operations.first().or(call.as_ref());
+    let name = done.and_then(Syscall::name);
+    let category = operations
+        .iter()
+        .map(|o| classify::category(&event, o.name(), 0))
+        .find(|c| *c != Category::Other)
+        .unwrap_or_else(|| classify::category(&event, name, done.map_or(0, |c| c.args[0])));
     let cwd = event.cwd().map(into_text);
     let process = process(&event, call.as_ref(), cwd.clone());
-    let paths = path_infos(&event, name, call.as_ref(), cwd.as_deref());
+    let paths = path_infos(&event, name, done, cwd.as_deref());
     let socket = event.sockaddr().map(|a| socket(&a));
     let target = event.targets().into_iter().next().map(|t| Target {
         pid: t.pid,
         comm: text(&t.comm),
         container: None,
     });
-    let keys = call
-        .as_ref()
-        .map(|c| c.keys.iter().map(|k| to_text(k).as_ref().into()).collect());
-    let syscall = call.as_ref().map(syscall_info);
+    let mut keys: Vec<CompactString> = Vec::new();
+    for key in operations.iter().chain(&call).flat_map(|c| &c.keys) {
+        let key = CompactString::from(to_text(key).as_ref());
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let mut syscall = done.map(syscall_info);
+    if let Some(info) = &mut syscall {
+        info.within = call
+            .as_ref()
+            .filter(|c| !operations.is_empty() && c.arch != ARCH_IO_URING)
+            .map(call_name);
+        if operations.len() > 1 {
+            info.operations = operations.iter().map(call_name).collect();
+        }
+    }
+    drop(operations);
     drop(call);
     Activity {
-        keys: keys.unwrap_or_default(),
+        keys,
         event,
         category,
         phase: Phase::Host,
         entered: false,
+        health_check: false,
         syscall,
         process,
         container: None,
@@ -58,11 +81,14 @@ fn set(id: u32) -> Option<u32> {
     (id != UNSET).then_some(id)
 }
 
+fn call_name(call: &Syscall<'_>) -> CompactString {
+    call.name()
+        .map_or_else(|| format_compact!("{}", call.number), CompactString::from)
+}
+
 fn syscall_info(call: &Syscall<'_>) -> SyscallInfo {
     SyscallInfo {
-        name: call
-            .name()
-            .map_or_else(|| format_compact!("{}", call.number), CompactString::from),
+        name: call_name(call),
         number: call.number,
         arch: call
             .arch_name()
@@ -78,6 +104,8 @@ fn syscall_info(call: &Syscall<'_>) -> SyscallInfo {
                 .map(CompactString::from)
         }),
         args: call.args,
+        within: None,
+        operations: Vec::new(),
     }
 }
 
@@ -249,5 +277,64 @@ fn socket(address: &SocketAddress) -> SocketInfo {
         SocketAddress::Unspecified => info("unspec", String::new(), None),
         SocketAddress::Other { family, .. } => info(&family.to_string(), String::new(), None),
         SocketAddress::Short(_) => info("short", String::new(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collector::{EventId, RecordType};
+
+    use super::*;
+
+    fn ring(operations: &[u32]) -> Activity {
+        let mut event = Event::new(EventId::local(1, 1));
+        for op in operations {
+            let body = format!(
+                "uring_op={op} success=yes exit=3 items=1 ppid=1 pid=2 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 key=\"sm-uring\""
+            );
+            event.push(RecordType::URINGOP, body.as_bytes());
+        }
+        event.push(
+            RecordType::SYSCALL,
+            b"arch=c000003e syscall=426 success=yes exit=1 a0=4 a1=1 a2=1 a3=1 items=1 ppid=1 pid=2 auid=4294967295 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=4294967295 comm=\"ring\" exe=\"/bin/ring\" key=\"sm-ring\"",
+        );
+        derive(event)
+    }
+
+    #[test]
+    fn what_a_ring_did_within_a_call_is_the_operation_and_who_is_said_by_the_call() {
+        let a = ring(&[18]);
+        let call = a.syscall.as_ref().unwrap();
+        assert_eq!(
+            (call.name.as_str(), call.arch.as_str()),
+            ("openat", "io_uring")
+        );
+        assert_eq!(call.within.as_deref(), Some("io_uring_enter"));
+        assert_eq!((call.args, call.operations.len()), ([0; 4], 0));
+        assert_eq!(a.category, Category::File);
+        assert_eq!((a.process.exe.as_str(), a.process.pid), ("/bin/ring", 2));
+        assert_eq!(a.keys, ["sm-uring", "sm-ring"]);
+    }
+
+    #[test]
+    fn an_operation_does_not_hide_behind_another_one() {
+        // 0 is nop, which is nothing; 45 socket; 18 openat.
+        let a = ring(&[0, 45, 18]);
+        assert_eq!(
+            a.syscall.as_ref().unwrap().operations,
+            ["nop", "socket", "openat"]
+        );
+        assert_eq!(a.category, Category::Network);
+    }
+
+    #[test]
+    fn the_call_alone_is_the_call() {
+        let a = ring(&[]);
+        let call = a.syscall.as_ref().unwrap();
+        assert_eq!(
+            (call.name.as_str(), call.within.as_deref()),
+            ("io_uring_enter", None)
+        );
+        assert_eq!(call.args, [4, 1, 1, 1]);
     }
 }

@@ -73,6 +73,8 @@ impl Activity {
         put!(out, phase(self.phase));
         put!(out, "\",\"entered\":");
         boolean(out, self.entered);
+        put!(out, ",\"health_check\":");
+        boolean(out, self.health_check);
         put!(out, ",\"syscall\":");
         optional(out, self.syscall.as_ref(), syscall);
         put!(out, ",\"process\":");
@@ -209,6 +211,14 @@ fn syscall(out: &mut Vec<u8>, call: &SyscallInfo) {
     });
     if !first {
         out.push(b'}');
+    }
+    if let Some(within) = &call.within {
+        put!(out, ",\"within\":");
+        string(out, within);
+    }
+    if !call.operations.is_empty() {
+        put!(out, ",\"operations\":");
+        list(out, &call.operations, |out, name| string(out, name));
     }
     out.push(b'}');
 }

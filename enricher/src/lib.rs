@@ -18,6 +18,7 @@ mod derive;
 pub mod docker;
 mod enricher;
 pub mod glob;
+pub mod health;
 mod json;
 pub mod mountinfo;
 pub mod mounts;

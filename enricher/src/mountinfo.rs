@@ -108,9 +108,13 @@ pub fn rebase(path: &str, from: &str, to: &str) -> Option<String> {
 ///
 /// A mount of the container and a mount of the host show the same files when they have the same device and the root of
 /// the host's mount is the other's root or above it. A path that is hidden by another mount of the host is left out.
+///
+/// Minors of devices without a disk are used again at once after an unmount, so the two tables must be of one time (the host's read
+/// while the container's mount was there), and the kind of file system must be the same too.
 pub fn host_paths(mount: &Mount, host: &[Mount]) -> Vec<String> {
     let mut found: Vec<(usize, String)> = Vec::new();
-    for candidate in host.iter().filter(|h| h.dev == mount.dev) {
+    let same = |h: &&Mount| h.dev == mount.dev && h.fstype == mount.fstype;
+    for candidate in host.iter().filter(same) {
         let Some(path) = rebase(&mount.root, &candidate.root, &candidate.mount_point) else {
             continue;
         };
@@ -132,7 +136,9 @@ fn reaches(path: &str, mount: &Mount, host: &[Mount]) -> bool {
         .filter(|h| is_below(path, &h.mount_point))
         .max_by_key(|h| h.mount_point.len());
     cover.is_some_and(|c| {
-        c.dev == mount.dev && rebase(path, &c.mount_point, &c.root).as_deref() == Some(&mount.root)
+        c.dev == mount.dev
+            && c.fstype == mount.fstype
+            && rebase(path, &c.mount_point, &c.root).as_deref() == Some(&mount.root)
     })
 }
 
@@ -188,6 +194,16 @@ mod tests {
             "the overlay is not mounted on this host"
         );
         assert!(paths(6).is_empty(), "hidden below a tmpfs");
+    }
+
+    #[test]
+    fn a_device_number_that_was_used_again_is_not_the_hosts_mount() {
+        // The host's overlay went, and the container's tmpfs got its minor before the table was read.
+        let host = parse(
+            b"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:50 / /srv/merged rw - overlay overlay rw\n",
+        );
+        let mount = &parse(b"9 1 0:50 / /run rw - tmpfs tmpfs rw\n")[0];
+        assert_eq!(host_paths(mount, &host), Vec::<String>::new());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can be done to a running container from the host: its cgroups, its devices, its mounts.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -74,15 +75,28 @@ pub enum Unread {
     Contradiction(Option<String>),
 }
 
+/// What [`read`] found.
+#[derive(Debug)]
+pub struct Found {
+    /// The container.
+    pub runtime: Runtime,
+    /// Its mounts, joined with the host's.
+    pub mounts: MountTable,
+    /// The host's, as they were meanwhile.
+    pub host: Vec<mountinfo::Mount>,
+}
+
 /// Reads the runtime of container `id` from one of its processes. The process must be the same before and after.
+///
+/// The host's mounts are read between two looks at the container's: what was there both times held its device number all the
+/// while, so that a mount of the host with that number is the same file system, and not one whose number was used again.
 pub fn read(
     proc: &Procfs,
     hierarchies: &Hierarchies,
-    host: &[mountinfo::Mount],
     id: &str,
     pid: u32,
     is_init: bool,
-) -> Result<(Runtime, MountTable), Unread> {
+) -> Result<Found, Unread> {
     let (membership, before) = proc.membership(pid).ok_or(Unread::Gone)?;
     let named = membership.container.as_ref().map(|c| c.id.clone());
     // An id that somebody chose (`ctr run … web`) names no container by its shape, but it is the last part of the path.
@@ -94,7 +108,9 @@ pub fn read(
     if named.as_deref() != Some(id) && !chosen {
         return Err(Unread::Contradiction(named));
     }
-    let mounts = proc.mounts(pid).ok_or(Unread::Gone)?;
+    let mut mounts = proc.mounts(pid).ok_or(Unread::Gone)?;
+    let host = proc.own_mounts();
+    let again = proc.mounts(pid).ok_or(Unread::Gone)?;
     let after = proc.stat(pid).ok_or(Unread::Gone)?;
     if before.start_ticks != after.start_ticks || mounts.is_empty() {
         return Err(Unread::Gone);
@@ -102,7 +118,9 @@ pub fn read(
     if mounts.iter().filter(|m| m.mount_point == "/").count() > 1 {
         return Err(Unread::Early);
     }
-    let table = MountTable::join(&mounts, host);
+    let still: HashSet<_> = again.iter().map(place).collect();
+    mounts.retain(|m| still.contains(&place(m)));
+    let table = MountTable::join(&mounts, &host);
     let runtime = Runtime {
         id: id.to_owned(),
         init_pid: if is_init { pid } else { 0 },
@@ -121,5 +139,14 @@ pub fn read(
         proc_dev: table.dev_of("/proc", Some("proc")),
         mounts: Vec::new(),
     };
-    Ok((runtime, table))
+    Ok(Found {
+        runtime,
+        mounts: table,
+        host,
+    })
+}
+
+/// What tells one mount from another.
+fn place(mount: &mountinfo::Mount) -> (&str, (u32, u32), &str, &str) {
+    (&mount.mount_point, mount.dev, &mount.root, &mount.fstype)
 }

@@ -175,6 +175,41 @@ fn every_exec_names_its_container_and_phase() {
 }
 
 #[test]
+fn a_session_with_the_command_of_the_health_check_is_one_and_another_is_not() {
+    let mut enricher = seeded();
+    let session = |all: &[Activity]| -> Vec<(String, bool)> {
+        execs(all)
+            .filter(|a| a.phase == Phase::Exec)
+            .map(|a| (a.process.argv.join(" "), a.health_check))
+            .collect()
+    };
+    // What Docker's inspect says, before the first check runs.
+    enricher.update_container(enricher::Container {
+        name: Some("web".into()),
+        health_check: ["/bin/sh", "-c", "/bin/true"].map(String::from).to_vec(),
+        ..enricher::Container::from_id(INIT)
+    });
+    let all = run(enricher, true);
+    let wanted = [
+        ("/bin/sh -c /bin/id; /bin/true", false),
+        ("/bin/id", false),
+        ("/bin/true", false),
+        ("/bin/sh -c /bin/true", true),
+        ("/bin/true", true),
+    ];
+    let wanted: Vec<_> = wanted
+        .map(|(argv, check)| (argv.to_owned(), check))
+        .to_vec();
+    assert_eq!(session(&all), wanted);
+    assert!(
+        all.iter()
+            .all(|a| !a.health_check || a.phase == Phase::Exec)
+    );
+    // Without Docker's word none is.
+    assert!(session(&live()).iter().all(|(_, check)| !check));
+}
+
+#[test]
 fn setup_is_setup_and_hooks_and_runtimes_are_the_hosts() {
     let all = live();
     for a in &all {
@@ -312,7 +347,8 @@ fn an_overrun_takes_certainty_away() {
 
 #[test]
 fn what_is_written_is_read_again() {
-    for activity in live() {
+    for (n, mut activity) in live().into_iter().enumerate() {
+        activity.health_check = n % 2 == 0;
         let mut bytes = Vec::new();
         activity.encode(&mut bytes);
         let again = Activity::decode(&bytes).unwrap();
@@ -348,4 +384,25 @@ fn json_has_the_fixed_shape() {
     assert_eq!(json["records"][0]["type"], "SYSCALL");
     assert_eq!(json["records"][0]["fields"]["exe"], "/bin/busybox");
     assert_eq!(json["complete"], true);
+}
+
+/// Activities as the first form of stored events has them, each behind its length, and their JSON. Written by the program of that form.
+const FORM_1: &[u8] = include_bytes!("corpus/stored-form-1.bin");
+const FORM_1_JSON: &str = include_str!("corpus/stored-form-1.jsonl");
+
+#[test]
+fn what_the_first_form_wrote_is_read_as_it_was() {
+    let mut rest = FORM_1;
+    for wanted in FORM_1_JSON.lines() {
+        let (length, behind) = rest.split_first_chunk::<4>().unwrap();
+        let (bytes, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        rest = behind;
+        assert_eq!(bytes[0], 1);
+        let activity = Activity::decode(bytes).unwrap();
+        let wanted: serde_json::Value = serde_json::from_str(wanted).unwrap();
+        assert_eq!(activity.to_json(), wanted);
+        // A form that is cut, or has something behind it, is no event.
+        assert!(Activity::decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+    assert!(rest.is_empty());
 }

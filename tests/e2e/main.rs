@@ -12,6 +12,7 @@ mod delivery;
 mod evidence;
 mod forged;
 mod gateway;
+mod health;
 mod history;
 mod hold;
 mod modes;

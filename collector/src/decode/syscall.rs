@@ -209,11 +209,23 @@ pub struct OpenHow {
 }
 
 impl Event {
-    /// The system call (or io_uring operation) of the event; `None` when there is none or it is not readable.
+    /// The system call of the event, or its first io_uring operation when it has no call; `None` when there is neither or it is
+    /// not readable.
+    ///
+    /// An operation that runs within io_uring_enter(2) is written into that call's event, before the call itself: then this is
+    /// the call, which says who it was, and [`Event::operations`] has what was done.
     pub fn syscall(&self) -> Option<Syscall<'_>> {
-        self.records()
-            .find(|r| matches!(r.kind, RecordType::SYSCALL | RecordType::URINGOP))
+        let of = |kind| self.records().find(move |r| r.kind == kind);
+        of(RecordType::SYSCALL)
             .and_then(Syscall::from_record)
+            .or_else(|| of(RecordType::URINGOP).and_then(Syscall::from_record))
+    }
+
+    /// The io_uring operations of the event, in the order in which they ended.
+    pub fn operations(&self) -> impl Iterator<Item = Syscall<'_>> {
+        self.records()
+            .filter(|r| r.kind == RecordType::URINGOP)
+            .filter_map(Syscall::from_record)
     }
 
     /// Processes that the call was aimed at.
@@ -310,6 +322,41 @@ mod tests {
                 ses: UNSET,
                 comm: b"sh x".to_vec()
             }]
+        );
+    }
+
+    #[test]
+    fn an_operation_and_the_call_around_it_are_told_apart() {
+        let event = event(&[
+            (
+                RecordType::URINGOP,
+                "uring_op=45 success=yes exit=5 items=0 ppid=1 pid=2 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 key=\"ring\"",
+            ),
+            (
+                RecordType::URINGOP,
+                "uring_op=18 success=no exit=-13 items=1 ppid=1 pid=2 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 key=\"ring\"",
+            ),
+            (
+                RecordType::SYSCALL,
+                "arch=c000003e syscall=426 success=yes exit=2 a0=4 a1=2 a2=2 a3=1 items=1 ppid=1 pid=2 auid=7 uid=0 gid=0 euid=0 \
+                 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=3 comm=\"ring\" exe=\"/bin/ring\" key=(null)",
+            ),
+        ]);
+        let call = event.syscall().unwrap();
+        assert_eq!(
+            (call.name(), call.auid, &*call.exe),
+            (Some("io_uring_enter"), 7, &b"/bin/ring"[..])
+        );
+        let operations: Vec<_> = event
+            .operations()
+            .map(|o| (o.name(), o.arch_name(), o.exit))
+            .collect();
+        assert_eq!(
+            operations,
+            [
+                (Some("socket"), Some("io_uring"), 5),
+                (Some("openat"), Some("io_uring"), -13)
+            ]
         );
     }
 

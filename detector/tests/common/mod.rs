@@ -66,6 +66,7 @@ pub fn call(name: &str) -> Act {
         category: Category::Other,
         phase: Phase::Running,
         entered: false,
+        health_check: false,
         syscall: Some(SyscallInfo {
             name: name.into(),
             number: 0,

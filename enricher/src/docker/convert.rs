@@ -6,6 +6,7 @@ use bollard::models::{
 
 use super::Listed;
 use crate::container::{Container, Engine, Mount};
+use crate::health;
 
 /// Longest list that is taken over; an engine never sends more of a sane container.
 const MAX: usize = 1024;
@@ -55,6 +56,12 @@ pub fn from_inspect(answer: ContainerInspectResponse, engine: Engine) -> Option<
     container.name = answer.name.map(|n| bare(&n));
     container.image_id = answer.image;
     if let Some(config) = answer.config {
+        let test = config.healthcheck.and_then(|h| h.test);
+        container.health_check = health::command(
+            &test.unwrap_or_default(),
+            &config.shell.unwrap_or_default(),
+            engine,
+        );
         container.image = config.image;
         container.labels = sorted(config.labels.into_iter().flatten());
     }

@@ -82,7 +82,7 @@ fn start(path: &Path, peer: Arc<Peer>) -> tokio::task::JoinHandle<()> {
 fn inspect(status: &str) -> String {
     format!(
         r#"{{"Id":"{ID}","Name":"/openclaw-gateway","Image":"sha256:1","State":{{"Status":"{status}","Running":true,"Pid":77,"StartedAt":"2026-11-22T13:10:18.414Z"}},
-        "Config":{{"Image":"openclaw:local","Labels":{{"z":"1","a":"2"}}}},
+        "Config":{{"Image":"openclaw:local","Healthcheck":{{"Test":["CMD-SHELL","true"],"Interval":1000000000}},"Labels":{{"z":"1","a":"2"}}}},
         "HostConfig":{{"Privileged":false,"CapAdd":["CAP_SYS_ADMIN","NET_RAW"],"SecurityOpt":["seccomp=unconfined"],"NetworkMode":"none","PidMode":""}},
         "Mounts":[{{"Type":"bind","Source":"/srv/x","Destination":"/data","RW":false}}],
         "NetworkSettings":{{"Ports":{{"3000/tcp":[{{"HostIp":"127.0.0.1","HostPort":"3000"}}],"9/udp":null}}}}}}"#
@@ -165,6 +165,7 @@ async fn a_running_container_is_told_before_connected() {
         [("a".into(), "2".into()), ("z".into(), "1".into())]
     );
     assert_eq!(c.cap_add, ["SYS_ADMIN", "NET_RAW"]);
+    assert_eq!(c.health_check, ["/bin/sh", "-c", "true"]);
     assert_eq!(c.ports, ["127.0.0.1:3000->3000/tcp"]);
     assert_eq!(
         (

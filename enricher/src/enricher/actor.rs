@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::Enricher;
+use super::doubt::TICK_NS;
 use super::seed::start_ns;
 use crate::activity::{Activity, Attribution, Phase, Source};
 use crate::clock::Window;
 use crate::container::Engine;
 use crate::derive;
+use crate::health;
 use crate::mountinfo;
 use crate::runtime_args::{self, RuntimeArgs, Verb};
 use crate::table::role::{Role, Standing};
@@ -72,6 +74,9 @@ impl Enricher {
 
         let (key, phase) = standing.role.actor().unwrap_or((None, Phase::Host));
         let mut certain = standing.certain && self.table.is_checked(row);
+        if certain && !self.table.is_connected() {
+            certain = self.corroborated(row, pid, window);
+        }
         if let Some(other) = other {
             // Two processes had this pid in one tick; only where both answers are the same it is sure.
             self.counters.ambiguous += 1;
@@ -83,6 +88,7 @@ impl Enricher {
             certain &= same;
         }
         activity.phase = phase;
+        activity.health_check = standing.health && phase == Phase::Exec;
         activity.entered = standing.role == Role::Host { entered: true };
         activity.attribution = Attribution {
             source: standing.source,
@@ -152,6 +158,11 @@ impl Enricher {
             && !matches!(before.role, Role::Contained(..) | Role::Unknown)
         {
             self.first_program(key, phase, activity.process.pid);
+            let known = self.registry.get(key).map(|e| &e.container.health_check);
+            if phase == Phase::Exec && known.is_some_and(|h| health::is_check(h, &whole.argv)) {
+                now.health = true;
+                self.table.remember(row, assigned.index, now);
+            }
         }
         if matches!(now.role, Role::Host { .. }) {
             now = self.host_exec(
@@ -261,11 +272,13 @@ impl Enricher {
                 });
                 if let Some(Standing {
                     role: Role::Contained(of, phase),
+                    health,
                     ..
                 }) = parent
                     && of == key
                 {
                     told.role = Role::Contained(key, phase);
+                    told.health = health;
                 }
             }
             self.table.remember(row, index, told);
@@ -310,7 +323,7 @@ impl Enricher {
             return None;
         }
         // /proc cuts to hundredths of a second: only a start before the window is surely not that of a later process.
-        let certain = start + 10_000_000 <= window.from;
+        let certain = start + TICK_NS <= window.from;
         let role = match membership.container {
             Some(id) => Role::Contained(self.registry.key(&id.id, id.engine), Phase::Running),
             None => Role::Host { entered: false },
@@ -319,6 +332,7 @@ impl Enricher {
             role,
             source: Source::Proc,
             certain,
+            health: false,
         };
         Some((standing, start))
     }

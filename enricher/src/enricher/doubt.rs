@@ -1,10 +1,13 @@
-//! Rows of the table that may be wrong: those that were there when the connector lost messages, and those that were only
-//! deduced from records. Before one of them answers, `/proc` is asked whether it is still the process that it was.
+//! Rows of the table that may be wrong: those that were there when the connector lost messages, those that were only
+//! deduced from records, and without the connector all of them. Before one of them answers, `/proc` is asked whether it is
+//! still the process that it was.
 //!
 //! What cannot be asked any more stays in doubt: it answers when nothing contradicts it, and is never certain.
 
 use super::Enricher;
+use super::seed::start_ns;
 use crate::clock::Window;
+use crate::procfs::USER_HZ;
 use crate::table::Row;
 use crate::table::role::Role;
 
@@ -13,33 +16,29 @@ const START_SLACK_NS: u64 = 25_000_000;
 /// A process of which only records told is believed for so long after it was last seen: in that time pids do not come round,
 /// and reading `/proc` for each event would make us late.
 const FRESH_NS: u64 = 1_000_000_000;
+/// The unit of a start in `/proc`.
+pub(super) const TICK_NS: u64 = 1_000_000_000 / USER_HZ;
 
 impl Enricher {
     /// Is this row really of the process that had `pid` in the window?
     pub(super) fn believe(&mut self, row: Row, pid: u32, ppid: u32, window: Window) -> bool {
         let deduced = self.table.is_deduced(row);
-        if !deduced && self.table.is_checked(row) {
+        let unwatched = deduced || !self.table.is_connected();
+        let checked = self.table.is_checked(row);
+        if !unwatched && checked {
             return true;
         }
         if self.proc.is_none() {
             return !(deduced && self.has_another_parent(row, ppid, window));
         }
-        if deduced && self.table.proved(row) + FRESH_NS > window.from {
+        if unwatched && (deduced || checked) && self.table.proved(row) + FRESH_NS > window.from {
             return true;
         }
-        let Some((started, was_before)) = self.table.start_of_row(row) else {
-            return false;
-        };
         let Some((told, start)) = self.read_process(pid, window) else {
             // Gone, or a later process has the pid.
             return !self.has_another_parent(row, ppid, window);
         };
-        let same = if was_before {
-            start <= started + START_SLACK_NS
-        } else {
-            start.abs_diff(started) <= START_SLACK_NS
-        };
-        if !same {
+        if !self.is_of(row, start) {
             self.table.supersede(row, start);
             return false;
         }
@@ -66,6 +65,34 @@ impl Enricher {
         }
         self.table.mark_checked(row, self.clock.now());
         true
+    }
+
+    /// Can a process that started at `start` be the row's?
+    fn is_of(&self, row: Row, start: u64) -> bool {
+        self.table
+            .start_of_row(row)
+            .is_some_and(|(started, was_before)| {
+                if was_before {
+                    start <= started + START_SLACK_NS
+                } else {
+                    start.abs_diff(started) <= START_SLACK_NS
+                }
+            })
+    }
+
+    /// Without the connector a pid can be used again unseen, within the second too in which a row is believed. The row's process
+    /// surely acted only when it still has the pid now, after the event, and had it before: then it had it in between.
+    pub(super) fn corroborated(&mut self, row: Row, pid: u32, window: Window) -> bool {
+        let Some(proc) = &self.proc else {
+            return false;
+        };
+        self.counters.proc_reads += 1;
+        let Some(stat) = proc.stat(pid) else {
+            self.counters.proc_late += 1;
+            return false;
+        };
+        let start = start_ns(stat.start_ticks);
+        start + TICK_NS <= window.from && self.is_of(row, start)
     }
 
     /// Does the record name another parent than the row has, and would that parent's child be in another container? A process
@@ -97,10 +124,14 @@ impl Enricher {
         }
         let row = self.table.find(ppid, window, None)?.row;
         let deduced = self.table.is_deduced(row);
-        if self.proc.is_none() || !deduced && self.table.is_checked(row) {
+        let unwatched = deduced || !self.table.is_connected();
+        let checked = self.table.is_checked(row);
+        if self.proc.is_none() || !unwatched && checked {
             return Some(row);
         }
-        if deduced && self.table.last_seen(row).max(self.table.proved(row)) + FRESH_NS > window.from
+        if unwatched
+            && (deduced || checked)
+            && self.table.last_seen(row).max(self.table.proved(row)) + FRESH_NS > window.from
         {
             return Some(row);
         }
@@ -174,6 +205,57 @@ mod tests {
         std::fs::remove_dir_all(dir.path().join("100")).unwrap();
         let last = call(&mut enricher, 3, 100, 77, 6 * SECOND);
         assert_eq!((of(&last), last.attribution.source), (None, Source::None));
+    }
+
+    #[test]
+    fn without_the_connector_only_what_proc_still_shows_is_certain() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        let now = monotonic_ns();
+        process(dir.path(), 100, 50, now - 5 * SECOND, 'a');
+        process(dir.path(), 101, 50, now - 5 * SECOND, 'a');
+        enricher.seed();
+        // One that was there at the start, and one that a record brought in.
+        process(dir.path(), 102, 50, now - SECOND, 'a');
+        for pid in [100, 101, 102] {
+            let first = call(&mut enricher, pid, pid, 50, 0);
+            assert!(
+                of(&first) == Some('a') && first.attribution.certain,
+                "{pid}"
+            );
+        }
+        // Within the second in which a row is believed the pids came round: two live, one is gone already.
+        process(dir.path(), 100, 50, now + SECOND / 5, 'b');
+        process(dir.path(), 102, 50, now + SECOND / 5, 'b');
+        std::fs::remove_dir_all(dir.path().join("101")).unwrap();
+        for pid in [100, 101, 102] {
+            let later = call(&mut enricher, 10 + pid, pid, 50, SECOND / 2);
+            assert!(
+                of(&later) == Some('b') || !later.attribution.certain,
+                "{pid}: {:?} {:?}",
+                of(&later),
+                later.attribution
+            );
+        }
+    }
+
+    #[test]
+    fn a_repair_does_not_take_a_later_process_for_the_one_that_a_record_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        let now = monotonic_ns();
+        process(dir.path(), 100, 50, now - 5 * SECOND, 'a');
+        assert_eq!(of(&call(&mut enricher, 1, 100, 50, 0)), Some('a'));
+        process(dir.path(), 100, 50, now + SECOND / 5, 'b');
+        enricher.seed();
+        let later = call(&mut enricher, 2, 100, 50, SECOND / 2);
+        assert_eq!(of(&later), Some('b'));
     }
 
     #[test]

@@ -448,15 +448,12 @@ impl Enricher {
             self.counters.proc_late += 1;
             return;
         }
-        let (mut runtime, mounts) = match runtime::read(
-            proc,
-            &self.hierarchies,
-            &self.host_mounts,
-            &id,
-            pid,
-            is_init,
-        ) {
-            Ok(read) => read,
+        let runtime::Found {
+            mut runtime,
+            mounts,
+            host,
+        } = match runtime::read(proc, &self.hierarchies, &id, pid, is_init) {
+            Ok(found) => found,
             Err(runtime::Unread::Early) => return,
             Err(runtime::Unread::Gone) => {
                 self.counters.proc_late += 1;
@@ -471,6 +468,7 @@ impl Enricher {
         let passwd = proc
             .stat(pid)
             .and_then(|s| Passwd::of_process(proc, pid, s.start_ticks));
+        (self.host_mounts, self.host_mounts_ns) = (host, now);
         let policy = Policy {
             profiles: &self.options.profiles,
             expected: &self.options.expected_mounts,
@@ -511,5 +509,54 @@ impl Enricher {
             self.hierarchies = Hierarchies::from_mounts(&self.host_mounts);
             self.host_mounts_ns = now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::clock::{monotonic_ns, suspended_ns};
+
+    /// `/proc/PID` of the first process of Docker's container `aaaa…`, with a tmpfs that has minor 50.
+    fn first_process(proc: &Path, pid: u32) {
+        let dir = proc.join(pid.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        let ticks = (monotonic_ns() - 1_000_000_000 + suspended_ns()) / 10_000_000;
+        let stat = format!("{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 1 1");
+        std::fs::write(dir.join("stat"), stat).unwrap();
+        let id = "a".repeat(64);
+        std::fs::write(dir.join("cgroup"), format!("0::/docker/{id}\n")).unwrap();
+        std::fs::write(
+            dir.join("mountinfo"),
+            "9 1 0:40 / / rw - overlay overlay rw\n10 9 0:50 / /scratch rw - tmpfs tmpfs rw\n",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn the_hosts_mounts_are_read_behind_those_of_the_container() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("self")).unwrap();
+        let own = dir.path().join("self/mountinfo");
+        let root = "27 1 254:0 / / rw - ext4 /dev/vda rw\n";
+        // A tmpfs of the host, which is unmounted before the container gets one with the same minor.
+        let before = format!("{root}28 27 0:50 / /srv/secret rw - tmpfs tmpfs rw\n");
+        std::fs::write(&own, before).unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        enricher.refresh_host(enricher.clock.now());
+        assert_eq!(enricher.host_mounts.len(), 2);
+        std::fs::write(&own, root).unwrap();
+        first_process(dir.path(), 100);
+        let id = "a".repeat(64);
+        let key = enricher.registry.key(&id, crate::container::Engine::Docker);
+        enricher.read_runtime(key, 100, true);
+        let runtime = enricher.runtime(&id).unwrap();
+        assert_eq!(runtime.init_pid, 100);
+        assert_eq!(runtime.mounts, [], "its own tmpfs is not the host's");
     }
 }

@@ -83,6 +83,7 @@ impl Enricher {
             role,
             source: Source::Proc,
             certain: true,
+            health: false,
         };
         let Some(container) = &process.membership.container else {
             let args = runtime_args::read(&process.exe, &process.argv);
@@ -115,6 +116,7 @@ impl Enricher {
                     role: Role::SetupClone(key, Verb::Create),
                     source: Source::Proc,
                     certain: false,
+                    health: false,
                 },
                 false,
             );

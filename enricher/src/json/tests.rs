@@ -34,6 +34,12 @@ fn tree(a: &Activity) -> Value {
         if !interpreted.is_empty() {
             call["interpreted"] = interpreted.into();
         }
+        if let Some(within) = &s.within {
+            call["within"] = within.as_str().into();
+        }
+        if !s.operations.is_empty() {
+            call["operations"] = json!(s.operations);
+        }
         call
     });
     let p = &a.process;
@@ -58,6 +64,7 @@ fn tree(a: &Activity) -> Value {
         "category": a.category,
         "phase": a.phase,
         "entered": a.entered,
+        "health_check": a.health_check,
         "syscall": syscall,
         "process": process,
         "container": container,

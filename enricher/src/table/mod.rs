@@ -76,7 +76,7 @@ pub(crate) struct Instance {
     /// Overruns of the connector that had happened when this row was last known to be right.
     checked: u32,
     origin: Origin,
-    /// When `/proc` last showed that a deduced row is right, monotonic.
+    /// When `/proc` last showed that the row is right, monotonic.
     proved_ns: u64,
     /// Named itself like a runtime's clone before it executed anything.
     named: bool,
@@ -435,14 +435,19 @@ impl Table {
     pub(crate) fn mark_checked(&mut self, row: Row, now_ns: u64) {
         let overruns = self.overruns;
         if let Some(instance) = self.get_mut(row) {
-            match instance.origin {
-                Origin::Record => instance.proved_ns = now_ns,
-                _ => instance.checked = overruns,
+            instance.proved_ns = now_ns;
+            if instance.origin != Origin::Record {
+                instance.checked = overruns;
             }
         }
     }
 
-    /// When `/proc` last showed that a deduced row is right; 0: never.
+    /// Does the connector tell of forks and exits? Without it nobody says that a pid was used again.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// When `/proc` last showed that a row is right; 0: never.
     pub(crate) fn proved(&self, row: Row) -> u64 {
         self.get(row).map_or(0, |i| i.proved_ns)
     }

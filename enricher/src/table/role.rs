@@ -65,6 +65,8 @@ pub struct Standing {
     pub source: Source,
     /// Sure?
     pub certain: bool,
+    /// Of an exec session: did the engine start it to see whether the container is well?
+    pub health: bool,
 }
 
 impl Standing {
@@ -73,6 +75,7 @@ impl Standing {
         role: Role::Unknown,
         source: Source::None,
         certain: false,
+        health: false,
     };
 
     /// Of the host, surely.
@@ -80,6 +83,7 @@ impl Standing {
         role: Role::Host { entered: false },
         source: Source::Table,
         certain: true,
+        health: false,
     };
 
     /// What a child is at its fork. `named` says that it gave itself the name of a runtime's clone (`runc:[2:INIT]`): only
@@ -113,6 +117,7 @@ impl Standing {
             role,
             source,
             certain: self.certain,
+            health: self.health,
         }
     }
 
@@ -156,6 +161,7 @@ impl Standing {
             role: Role::Host { entered: false },
             source: Source::Lineage,
             certain: false,
+            health: false,
         };
         match as_host.by_arguments(image, false, &mut key) {
             Self {
@@ -199,6 +205,7 @@ impl Standing {
                         role: Role::Contained(of, Phase::Exec),
                         source: Source::Lineage,
                         certain: false,
+                        health: false,
                     };
                 }
                 host
@@ -215,6 +222,7 @@ impl Standing {
                         role,
                         source: Source::Lineage,
                         certain: self.certain && image.by_root,
+                        health: false,
                     }
                 }
                 None => match self.role {
@@ -223,6 +231,7 @@ impl Standing {
                         role: Role::Contained(of, Phase::Running),
                         source: Source::Lineage,
                         certain: false,
+                        health: false,
                     },
                     Role::Host { entered } => Self {
                         role: Role::Host { entered },
@@ -276,6 +285,7 @@ mod tests {
         role: Role::Runtime(1, Verb::Create),
         source: Source::Lineage,
         certain: true,
+        health: false,
     };
 
     fn exec(from: Standing, exe: &str, argv: &str) -> Standing {
@@ -319,6 +329,7 @@ mod tests {
             role: Role::Contained(1, Phase::Running),
             source: Source::Table,
             certain: true,
+            health: false,
         };
         for argv in [
             "runc init",

@@ -35,9 +35,12 @@ impl Table {
         if let Some(row) = self.living(seed.pid)
             && let Some(known) = self.get_mut(row)
         {
-            if known.start_ns.abs_diff(seed.start_ns) <= super::PROC_SLACK_NS
-                || known.origin == Origin::Record
-            {
+            // Of a deduced row only its first record is known: the process was there then, so it did not start later.
+            let same = match known.origin {
+                Origin::Record => seed.start_ns <= known.start_ns + super::PROC_SLACK_NS,
+                _ => known.start_ns.abs_diff(seed.start_ns) <= super::PROC_SLACK_NS,
+            };
+            if same {
                 // The same process: take what is fresher, keep what only we know.
                 known.threads = seed.threads;
                 let changed = known
@@ -53,6 +56,7 @@ impl Table {
                     last.standing.get_or_insert(seed.standing);
                 }
                 known.checked = overruns;
+                known.proved_ns = seed.read_ns;
                 return row;
             }
             known.end_ns = seed.start_ns.max(1);
@@ -81,7 +85,7 @@ impl Table {
             origin: Origin::Proc {
                 at_ns: seed.read_ns,
             },
-            proved_ns: 0,
+            proved_ns: seed.read_ns,
             named: false,
             settled: true,
         })

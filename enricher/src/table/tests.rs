@@ -278,6 +278,7 @@ fn a_seeded_process_is_not_doubled_by_its_own_fork() {
             role: Role::Contained(9, Phase::Running),
             source: Source::Proc,
             certain: true,
+            health: false,
         },
     };
     t.seed(seed(400 * MS));
