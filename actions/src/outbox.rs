@@ -7,7 +7,8 @@
 //! result (a crash, a lost courier, an answer that never came) *may* have arrived: it is sent again and marked as a
 //! possible repeat. One that was surely refused is sent again without the mark. Nothing leaves the queue but by acceptance
 //! or by a refusal that no repetition heals. When a destination is down for long its newest messages become a digest, so
-//! memory and disk are bounded and no id is lost.
+//! memory and disk grow by an id for each alert and no id is lost. An alert stands once in a lane: to put it in again, after a
+//! crash in the middle of it, changes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use crate::notify::Outcome;
 
 /// Queue of the ledger.
 pub const QUEUE: &str = "outbox";
-/// Messages that wait for one destination before further ones go into a digest.
+/// Messages that wait for one destination before further ones go into a digest: nobody reads more than these one by one.
+const STORM: usize = 20;
+/// The same for critical ones, each of which has a command that somebody must type.
 const WAITING: usize = 200;
 /// First pause after a failure, milliseconds; doubled each time.
 const PAUSE: u64 = 1_000;
@@ -175,8 +178,8 @@ impl Outbox {
         })
     }
 
-    /// Puts a message into the queue of every destination that its severity reaches; durable when it returns. Gives the
-    /// number of destinations.
+    /// Puts a message into the queue of every destination that its severity reaches; durable when it returns. A destination
+    /// that has a message of the same alert already does not get it twice. Gives the number of destinations.
     ///
     /// # Errors
     /// [`LedgerError`]; destinations before the failed one have it.
@@ -187,10 +190,12 @@ impl Outbox {
                 continue;
             }
             reached += 1;
-            // Not into the one at the head: it may be on its way.
-            if lane.entries.len() >= WAITING
-                && let Some((id, last)) = lane.entries.back_mut()
+            if let Some(alert) = &message.alert
+                && lane.entries.iter().any(|(_, e)| e.message.names(alert))
             {
+                continue;
+            }
+            if let Some((id, last)) = lane.digest_for(message) {
                 let mut digest = last.clone();
                 digest.message.absorb(message);
                 self.ledger.queue_update(QUEUE, *id, &encode(&digest)?)?;
@@ -208,6 +213,13 @@ impl Outbox {
             lane.entries.push_back((id, entry));
         }
         Ok(reached)
+    }
+
+    /// Does a message of this alert wait anywhere?
+    pub fn has(&self, alert: &str) -> bool {
+        self.lanes
+            .values()
+            .any(|l| l.entries.iter().any(|(_, e)| e.message.names(alert)))
     }
 
     /// The next message that may be sent now: the oldest of a destination that is neither stopped, nor pausing, nor busy.
@@ -397,6 +409,20 @@ impl Outbox {
 }
 
 impl Lane {
+    /// The waiting message that takes this one in, in a storm. Never the one at the head, which may be on its way, nor one
+    /// that may have arrived already.
+    fn digest_for(&mut self, message: &Message) -> Option<&mut (u64, Entry)> {
+        let waiting = self.entries.len();
+        let critical = message.severity == Severity::Critical;
+        let (_, last) = self.entries.back().filter(|_| waiting > 1)?;
+        let wanted = match (critical, last.message.severity == Severity::Critical) {
+            (false, false) => waiting >= STORM,
+            _ => waiting >= WAITING,
+        };
+        let fits = wanted && !last.started && !last.repeat && last.message.has_room_for(message);
+        self.entries.back_mut().filter(|_| fits)
+    }
+
     /// Sets the pause: what the service asked for and a little more, or doubled each time, between half and all of it.
     fn fail(&mut self, why: &str, retry_after_ms: Option<u64>, now_ms: u64, random: u64) {
         self.status.failures += 1;

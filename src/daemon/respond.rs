@@ -6,6 +6,7 @@
 pub mod evidence;
 pub mod hold;
 mod orders;
+mod untold;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
@@ -133,6 +134,10 @@ struct State {
     notices: u64,
     watch: hold::Watch,
     evidence: evidence::Work,
+    /// Number of the last alert whose messages are in the outbox, while the mark in the store is behind it.
+    told_up_to: Option<u64>,
+    /// Messages that the store refused; tried again.
+    unqueued: Vec<Message>,
 }
 
 /// What the responder works with.
@@ -171,6 +176,7 @@ impl Responder {
     /// Runs until it is told to stop.
     pub fn run(mut self, inbox: &Receiver<Inbox>) {
         self.mark_quarantined();
+        self.tell_untold();
         self.publish();
         let mut next_look = Instant::now() + LOOK;
         loop {
@@ -182,12 +188,14 @@ impl Responder {
             }
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
+                self.move_mark();
                 self.look();
             }
             self.look_at_evidence();
             self.deliver();
             self.publish();
         }
+        self.move_mark();
         self.write_repeats();
     }
 
@@ -310,6 +318,7 @@ impl Responder {
             );
         }
         if self.parts.dry_run {
+            self.told(alert.id);
             return;
         }
         if let Err(e) = self.parts.trust.apply(&alert, &alert.event, now_ms()) {
@@ -326,18 +335,17 @@ impl Responder {
             message.fields.extend(self.daily_anchor());
             self.tell(&message);
         }
+        self.told(alert.id);
     }
 
     fn tell(&mut self, message: &Message) {
         if self.parts.dry_run {
             return;
         }
-        if let Err(e) = self
-            .parts
-            .outbox
-            .enqueue(&message.clone().on_host(&self.parts.host))
-        {
+        let message = message.clone().on_host(&self.parts.host);
+        if let Err(e) = self.parts.outbox.enqueue(&message) {
             tracing::error!("a message could not be queued: {e}");
+            self.state.unqueued.push(message);
         }
     }
 
@@ -590,6 +598,10 @@ impl Responder {
             return;
         }
         while let Some(due) = self.parts.outbox.next_due(now_ms()) {
+            // Before the first of them is sent: what leaves the outbox must not be taken for untold.
+            if !self.move_mark() {
+                return;
+            }
             if let Err(e) = self.parts.outbox.started(due.queue_id, now_ms()) {
                 tracing::error!("{e}");
                 return;

@@ -21,6 +21,7 @@ mod privileges;
 mod quiet;
 mod release;
 mod script;
+mod storm;
 mod story;
 mod suspicious;
 

@@ -75,6 +75,9 @@ pub fn embed(message: &Message, repeat: bool) -> Value {
         };
         fields.push(json!({ "name": name, "value": value, "inline": false }));
     };
+    if let Some(digest) = message.digest_line() {
+        add("Digest", &digest, VALUE, &mut room, false);
+    }
     add("Action taken", &message.action, 700, &mut room, false);
     if let Some(release) = &message.release {
         add("Release it with", release, VALUE, &mut room, true);
@@ -111,9 +114,6 @@ pub fn embed(message: &Message, repeat: bool) -> Value {
         &mut room,
         false,
     );
-    if let Some(digest) = message.digest_line() {
-        add("Digest", &digest, VALUE, &mut room, false);
-    }
     for (name, value) in &message.fields {
         add(name, value, 600, &mut room, false);
     }
@@ -141,6 +141,10 @@ pub fn minimal(message: &Message) -> Value {
     if let Some(release) = &message.release {
         text.push_str(". Frozen; release: ");
         text.push_str(release);
+    }
+    if let Some(digest) = message.digest_line() {
+        text.push_str("; ");
+        text.push_str(&digest);
     }
     text.push_str(". Details: ");
     text.push_str(&message.look_up());

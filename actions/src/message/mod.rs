@@ -16,8 +16,8 @@ use text::visible;
 const VALUE: usize = 4000;
 /// Most evidence fields.
 const FIELDS: usize = 20;
-/// Most ids that a digest names; of more it gives the number.
-const DIGEST: usize = 500;
+/// Longest list of ids in a digest, in characters; the next alert begins another one. Every service's form has room for so much.
+const DIGEST: usize = 800;
 
 /// A message. All text is redacted and visible (no control characters) already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct Message {
 pub struct More {
     /// How many.
     pub count: u64,
-    /// Their ids, as many as fit.
+    /// Their ids, all of them.
     pub ids: Vec<String>,
 }
 
@@ -130,8 +130,22 @@ impl Message {
         more.count += 1 + theirs.count;
         let ids = other.alert.iter().cloned().chain(theirs.ids);
         more.ids.extend(ids);
-        more.ids.truncate(DIGEST);
         self.severity = self.severity.max(other.severity);
+    }
+
+    /// Is this alert told by this message?
+    pub fn names(&self, alert: &str) -> bool {
+        let more = self.more.iter().flat_map(|m| &m.ids);
+        self.alert.iter().chain(more).any(|id| id == alert)
+    }
+
+    /// Do the ids that the digest would name fit into every service's form?
+    pub fn has_room_for(&self, other: &Self) -> bool {
+        let ids = |m: &Self| m.more.clone().unwrap_or_default().ids;
+        let mut all = ids(self);
+        all.extend(other.alert.clone());
+        all.extend(ids(other));
+        ranges(&all).len() <= DIGEST
     }
 
     /// The line that says what else this message stands for.
@@ -140,10 +154,7 @@ impl Message {
         let mut line = format!("and {} more alerts", more.count);
         if !more.ids.is_empty() {
             line.push_str(": ");
-            line.push_str(&more.ids.join(", "));
-        }
-        if more.count > more.ids.len() as u64 {
-            line.push_str(", …");
+            line.push_str(&ranges(&more.ids));
         }
         Some(line)
     }
@@ -184,6 +195,28 @@ pub fn release_command(name: &str, id: &str) -> String {
         "CONTAINER"
     };
     format!("syscall-monitor quarantine release {what}")
+}
+
+/// Ids in a short form: `A-3, A-5 to A-9`. What is no id of an alert stands as it is.
+fn ranges(ids: &[String]) -> String {
+    let number = |id: &str| id.strip_prefix("A-").and_then(|n| n.parse::<u64>().ok());
+    let mut parts: Vec<String> = Vec::new();
+    // First and last of the range that the last part is.
+    let mut open: Option<(u64, u64)> = None;
+    for id in ids {
+        match (number(id), open) {
+            (Some(n), Some((first, last))) if n == last + 1 => {
+                parts.pop();
+                parts.push(format!("A-{first} to A-{n}"));
+                open = Some((first, n));
+            }
+            (n, _) => {
+                parts.push(id.clone());
+                open = n.map(|n| (n, n));
+            }
+        }
+    }
+    parts.join(", ")
 }
 
 /// Redacted, visible, and of a bounded length.

@@ -24,6 +24,9 @@ pub fn html(message: &Message, repeat: bool) -> String {
     if repeat {
         out.line("Note", &[&message.repeat_line()], 200);
     }
+    if let Some(digest) = message.digest_line() {
+        out.line("Digest", &[&digest], 1200);
+    }
     out.line("Action taken", &[&message.action], 600);
     if let Some(release) = &message.release {
         out.line("Release it with", &[release], 600);
@@ -40,9 +43,6 @@ pub fn html(message: &Message, repeat: bool) -> String {
     out.line("Why", &[&message.why], 700);
     out.line("How sure", &[&message.sure], 300);
     out.line("Process", &[message.process.as_deref().unwrap_or("")], 900);
-    if let Some(digest) = message.digest_line() {
-        out.line("Digest", &[&digest], 1200);
-    }
     let host = message.host.as_deref().unwrap_or("");
     let tail = format!("Details: {}", code(&message.look_up(), 200));
     out.reserve = length(&tail) + 1;
@@ -73,8 +73,12 @@ pub fn minimal(message: &Message) -> String {
         .as_deref()
         .map(|r| format!(" Frozen; release: {}", code(r, 400)))
         .unwrap_or_default();
+    let digest = message
+        .digest_line()
+        .map(|d| format!(" {}.", code(&d, 1200)))
+        .unwrap_or_default();
     format!(
-        "{} {id}.{release} Details: {}",
+        "{} {id}.{release}{digest} Details: {}",
         message.severity.name().to_uppercase(),
         code(&message.look_up(), 200)
     )

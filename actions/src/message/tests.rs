@@ -90,7 +90,7 @@ fn a_digest_names_what_it_stands_for() {
     assert_eq!(digest.severity, Severity::Critical);
     assert_eq!(
         digest.digest_line().unwrap(),
-        "and 3 more alerts: A-2, A-3, A-4"
+        "and 3 more alerts: A-2 to A-4"
     );
     assert!(plain::text(&digest, false).contains("A-4"));
 }
@@ -261,4 +261,14 @@ proptest! {
         prop_assert!(!plain.chars().any(|c| c.is_control() && c != '\n'));
         prop_assert!(plain.lines().count() <= 40, "hostile text broke a line");
     }
+}
+
+#[test]
+fn ids_that_follow_one_another_are_a_range() {
+    let ids = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        super::ranges(&ids(&["A-1", "A-3", "A-4", "A-5", "A-4", "B", "A-9"])),
+        "A-1, A-3 to A-5, A-4, B, A-9"
+    );
+    assert_eq!(super::ranges(&[]), "");
 }

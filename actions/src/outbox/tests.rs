@@ -251,6 +251,101 @@ fn a_storm_becomes_a_digest_that_names_every_alert() {
     assert_eq!(named.len(), 500);
 }
 
+/// Every number that a text names, ranges taken apart.
+fn numbers(text: &str) -> std::collections::BTreeSet<u64> {
+    let text = text.replace('\\', "");
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || ",.:;<>\"".contains(c))
+        .filter(|w| !w.is_empty())
+        .collect();
+    let number = |w: &str| w.strip_prefix("A-")?.parse::<u64>().ok();
+    let mut all: std::collections::BTreeSet<u64> = words.iter().filter_map(|w| number(w)).collect();
+    for three in words.windows(3) {
+        if let (Some(from), "to", Some(to)) = (number(three[0]), three[1], number(three[2])) {
+            all.extend(from..=to);
+        }
+    }
+    all
+}
+
+#[test]
+fn in_a_storm_few_messages_name_every_alert_in_every_service_s_form() {
+    for (step, most) in [(1, STORM + 1), (2, STORM + 10)] {
+        let memory = Memory::default();
+        let mut outbox = open(&memory, &["discord"]);
+        let ids: Vec<u64> = (1..=1000).map(|n| n * step).collect();
+        for id in &ids {
+            let mut medium = message(*id);
+            medium.severity = Severity::Medium;
+            medium.why = "w".repeat(3000);
+            medium.process = Some("p".repeat(3000));
+            medium.release = None;
+            outbox.enqueue(&medium).unwrap();
+        }
+        let mut seen = [vec![], vec![], vec![], vec![]];
+        let mut sent = 0;
+        while let Some(due) = outbox.next_due(0) {
+            sent += 1;
+            let m = &due.message;
+            for (texts, text) in seen.iter_mut().zip([
+                crate::message::discord::embed(m, true).to_string(),
+                crate::message::discord::minimal(m).to_string(),
+                crate::message::telegram::html(m, true),
+                crate::message::telegram::minimal(m),
+            ]) {
+                texts.extend(numbers(&text));
+            }
+            outbox.started(due.queue_id, 0).unwrap();
+            outbox.finished(due.queue_id, &accepted(), 0).unwrap();
+        }
+        assert!(sent <= most, "{sent} messages");
+        for mut named in seen {
+            named.sort_unstable();
+            assert_eq!(named, ids, "each once");
+        }
+    }
+}
+
+#[test]
+fn a_critical_alert_has_a_message_of_its_own_also_in_a_storm() {
+    let memory = Memory::default();
+    let mut outbox = open(&memory, &["discord"]);
+    for id in 1..=100 {
+        let mut m = message(id);
+        if id != 50 {
+            m.severity = Severity::Medium;
+        }
+        outbox.enqueue(&m).unwrap();
+    }
+    let mut own = vec![];
+    while let Some(due) = outbox.next_due(0) {
+        own.push((id_of(&due), due.message.more.map_or(0, |m| m.count)));
+        outbox.started(due.queue_id, 0).unwrap();
+        outbox.finished(due.queue_id, &accepted(), 0).unwrap();
+    }
+    assert_eq!(own.len(), STORM + 2, "{own:?}");
+    assert_eq!(
+        own[STORM - 1..],
+        [
+            ("A-20".to_owned(), 29),
+            ("A-50".to_owned(), 0),
+            ("A-51".to_owned(), 49)
+        ]
+    );
+}
+
+#[test]
+fn an_alert_that_waits_already_is_not_put_in_again() {
+    let memory = Memory::default();
+    open(&memory, &["discord"]).enqueue(&message(1)).unwrap();
+    let mut outbox = open(&memory, &["discord", "telegram"]);
+    outbox.enqueue(&message(1)).unwrap();
+    assert!(outbox.has("A-1") && !outbox.has("A-2"));
+    let due = outbox.next_due(0).unwrap();
+    assert_eq!(due.destination, "discord");
+    assert_eq!(drain(&mut outbox, 0), ["A-1", "A-1"], "once for each");
+}
+
 #[test]
 fn nothing_is_sent_that_was_not_written_down_first() {
     let memory = Memory::default();

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde_json::{Map, Value, json};
 
-use crate::peer::{Manners, Peer, Verdict, units};
+use crate::peer::{Down, Manners, Peer, Verdict, units};
 
 /// Id of its webhook.
 pub const ID: &str = "1199000000000000001";
@@ -24,6 +24,13 @@ impl Discord {
     pub fn start() -> Self {
         Self {
             peer: Peer::start(Ways),
+        }
+    }
+
+    /// Starts it where it was down until now.
+    pub fn start_at(place: Down) -> Self {
+        Self {
+            peer: Peer::start_at(place, Ways),
         }
     }
 

@@ -4,6 +4,8 @@
 //! is dropped, also when requests hang in it.
 
 use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -122,11 +124,54 @@ impl std::fmt::Debug for Peer {
 
 struct NoAnswer;
 
+/// The place of a service that is down: nobody else can have the port, and whoever connects is refused.
+#[derive(Debug)]
+pub struct Down {
+    socket: OwnedFd,
+    port: u16,
+}
+
+impl Down {
+    /// Takes a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn new() -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        let taken = socket(AddressFamily::INET, SocketType::STREAM, None).and_then(|socket| {
+            bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+            let port = SocketAddrV4::try_from(getsockname(&socket)?)?.port();
+            Ok(Self { socket, port })
+        });
+        taken.unwrap_or_else(|e| panic!("cannot take a port of 127.0.0.1: {e}"))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn listen(self) -> std::net::TcpListener {
+        rustix::net::listen(&self.socket, 128)
+            .unwrap_or_else(|e| panic!("cannot listen on port {}: {e}", self.port));
+        self.socket.into()
+    }
+}
+
+impl Default for Down {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Peer {
     pub(crate) fn start(manners: impl Manners) -> Self {
-        let socket = std::net::TcpListener::bind(("127.0.0.1", 0))
-            .unwrap_or_else(|e| panic!("cannot listen on 127.0.0.1: {e}"));
-        let port = socket.local_addr().map_or(0, |a| a.port());
+        Self::start_at(Down::new(), manners)
+    }
+
+    pub(crate) fn start_at(place: Down, manners: impl Manners) -> Self {
+        let port = place.port;
+        let socket = place.listen();
         let shared = Arc::new(Shared::default());
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let manners: Arc<dyn Manners> = Arc::new(manners);
