@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod args;
 pub mod config;
 pub mod history;
+pub mod incident;
 pub mod notify;
 pub mod quarantine;
 pub mod replay;
@@ -56,6 +57,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// List alerts, or show one
     Alerts(alerts::AlertsArgs),
+    /// One page about an alert: what happened, secrets touched, peers contacted, what to rotate
+    Incident(incident::IncidentArgs),
     /// List, show, apply or release quarantines
     Quarantine(quarantine::QuarantineArgs),
     /// Show the trust scores of the agents
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(config, args),
         Command::History(args) => history::run(config, args),
         Command::Alerts(args) => alerts::run(config, args),
+        Command::Incident(args) => incident::run(config, args),
         Command::Quarantine(args) => quarantine::run(config, args),
         Command::Trust(args) => trust::run(config, args),
         Command::Rules(args) => rules::run(config, args),
