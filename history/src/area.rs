@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use crate::error::{Result, StoreError};
-use crate::intake::{Changes, Command, lock};
+use crate::intake::{Changes, Command};
+use crate::numbers::next_number;
 use crate::shared::Shared;
 use crate::store::Handle;
 use crate::ticket::{Ticket, ticket};
 use crate::{keys, value};
 
-/// Numbers that are handed out before the store writes again.
-const LEASE: u64 = 16;
-
-fn put(shared: &Shared, changes: Changes) -> Result<Ticket> {
+pub(crate) fn put(shared: &Shared, changes: Changes) -> Result<Ticket> {
     let largest = changes
         .iter()
         .filter_map(|(_, v)| v.as_ref())
@@ -28,42 +26,6 @@ fn put(shared: &Shared, changes: Changes) -> Result<Ticket> {
     let (promise, ticket) = ticket();
     shared.intake.command(Command::Put(changes, promise))?;
     Ok(ticket)
-}
-
-/// Next number of this name: 1, 2, 3 and so on, never one twice. After a crash up to 15 are skipped.
-pub(crate) fn next_number(shared: &Shared, name: &str) -> Result<u64> {
-    // Held while the lease is written: whoever asks meanwhile waits for it, too.
-    let mut counters = lock(&shared.counters);
-    let (next, limit) = match counters.get(name) {
-        Some(known) => *known,
-        None => {
-            let stored = value::get(&shared.db, &keys::named(keys::COUNTER, name, &[]))?;
-            let next = match stored.as_deref().map(<[u8; 8]>::try_from) {
-                None => 1,
-                Some(Ok(bytes)) => u64::from_be_bytes(bytes),
-                Some(Err(_)) => {
-                    return Err(StoreError::corrupt(format!(
-                        "the counter {name} cannot be read"
-                    )));
-                }
-            };
-            (next, next)
-        }
-    };
-    let mut limit = limit;
-    if next >= limit {
-        limit = next + LEASE;
-        put(
-            shared,
-            vec![(
-                keys::named(keys::COUNTER, name, &[]),
-                Some(limit.to_be_bytes().to_vec()),
-            )],
-        )?
-        .wait()?;
-    }
-    counters.insert(name.to_owned(), (next + 1, limit));
-    Ok(next)
 }
 
 /// A durable queue. Items keep their number until they are removed, also over a restart.

@@ -12,6 +12,7 @@ use crate::entry::Row;
 use crate::error::{StoreError, Why};
 use crate::intake::{Command, Intake, lock};
 use crate::live::Live;
+use crate::numbers::Counter;
 use crate::store::Options;
 
 /// Counters, all since the store was opened.
@@ -114,8 +115,8 @@ pub(crate) struct Shared {
     pub(crate) intake: Intake,
     pub(crate) counts: Counts,
     pub(crate) subscribers: Subscribers,
-    /// Names: next number, and the first that is not leased.
-    pub(crate) counters: Mutex<HashMap<String, (u64, u64)>>,
+    /// By name.
+    pub(crate) counters: Mutex<HashMap<String, Arc<Mutex<Counter>>>>,
     /// What was found damaged at open.
     pub(crate) problems: Mutex<Vec<String>>,
     /// Why the writer stopped.

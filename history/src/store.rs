@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::anchor::{self, Anchor, AnchorCheck};
-use crate::area::{self, Area, Queue};
+use crate::area::{Area, Queue};
 use crate::entry::{Entry, Kind, Row};
 use crate::error::{Dropped, Result, StoreError, Why};
 use crate::intake::{Amendment, Command, Intake, lock};
 use crate::layout::{self, Share};
+use crate::numbers::Numbers;
 use crate::query::{Query, QueryStats};
 use crate::retention::Retention;
 use crate::shared::{Counts, Shared, Subscribers, Subscription};
@@ -21,7 +22,7 @@ use crate::tally::{self, Tally, TallyOf};
 use crate::ticket::{Ticket, ticket};
 use crate::verify::{self, Progress, VerifyReport};
 use crate::writer::Writer;
-use crate::{find, keys, live, manifest, recover, scan, snapshot, sync, tail};
+use crate::{find, keys, live, manifest, numbers, recover, scan, snapshot, sync, tail};
 
 /// Most bytes of one entry, body and terms together.
 const LARGEST_ENTRY: usize = 8 << 20;
@@ -533,7 +534,16 @@ impl Store {
     /// Next number of this name: 1, 2, 3 and so on, never one twice, also not after a crash, which skips a few. Every sixteenth waits for
     /// a flush.
     pub fn next_number(&self, name: &str) -> Result<u64> {
-        area::next_number(self.shared(), name)
+        numbers::next_number(self.shared(), name)
+    }
+
+    /// Numbers of this name that are handed out without waiting: `block` of them are durable on return, and the next ones are asked for
+    /// early. They are of the same count as [`Store::next_number`]'s.
+    ///
+    /// # Errors
+    /// When the first block cannot be made durable.
+    pub fn lease_numbers(&self, name: &str, block: u64) -> Result<Numbers> {
+        Numbers::lease(Arc::clone(&self.handle), name, block)
     }
 
     /// Sizes, counts and times.

@@ -50,6 +50,15 @@ impl Wake for Unpark {
 }
 
 impl<T> Ticket<T> {
+    /// The result when it is there; does not wait. Once it was given, the ticket has nothing more to say.
+    pub(crate) fn try_wait(&mut self) -> Option<Result<T>> {
+        match self.0.try_recv() {
+            Ok(result) => Some(result),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(StoreError::Closed)),
+        }
+    }
+
     /// Blocks this thread until it is kept. Not for a thread that drives async tasks: await the ticket there.
     pub fn wait(self) -> Result<T> {
         // tokio's own blocking wait panics inside a runtime; this one is merely slow there.

@@ -426,16 +426,21 @@ impl Writer {
         if seal {
             (0..LANES).try_for_each(|lane| self.seal(lane))?;
         }
-        // First let go whoever holds the counters while it waits for a lease.
+        // First let go whoever holds a counter while it waits for a lease.
         self.commit()?;
-        for (name, (next, limit)) in lock(&self.shared.counters).iter_mut() {
+        for (name, counter) in lock(&self.shared.counters).iter() {
+            let mut counter = lock(counter);
+            // Nobody has read it yet: what is stored holds.
+            if counter.next == 0 {
+                continue;
+            }
             value::put(
                 &mut self.batch,
                 &keys::named(keys::COUNTER, name, &[]),
-                &next.to_be_bytes(),
+                &counter.next.to_be_bytes(),
             )?;
             // The lease ends here: what is written is what the next open begins with.
-            *limit = *next;
+            counter.limit = counter.next;
         }
         self.commit()?;
         self.syncer.sync_now()?;

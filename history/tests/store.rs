@@ -510,6 +510,47 @@ fn numbers_go_on_without_a_gap_after_an_orderly_end() {
 }
 
 #[test]
+fn leased_numbers_go_back_at_an_orderly_end_and_others_get_later_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut numbers = store.lease_numbers("alert", 8).unwrap();
+    let taken: Vec<u64> = (0..20).map(|_| numbers.next().unwrap()).collect();
+    assert_eq!(taken, (1..=20).collect::<Vec<_>>());
+    drop(numbers);
+    assert_eq!(store.next_number("alert").unwrap(), 21);
+    // What somebody else took in between is not given twice.
+    let mut numbers = store.lease_numbers("alert", 8).unwrap();
+    assert_eq!(numbers.next().unwrap(), 22);
+    assert_eq!(store.next_number("alert").unwrap(), 30);
+    drop(numbers);
+    assert_eq!(store.next_number("alert").unwrap(), 31);
+    store.close().unwrap();
+    let store = open(dir.path());
+    let mut numbers = store.lease_numbers("alert", 8).unwrap();
+    assert_eq!(numbers.next().unwrap(), 32);
+    store.clone().close().unwrap();
+    // The lease was durable, so its numbers are good; more are not to be had.
+    let rest: Vec<u64> = std::iter::from_fn(|| numbers.next().ok()).collect();
+    assert_eq!(rest, (33..40).collect::<Vec<_>>());
+    assert!(matches!(numbers.next(), Err(StoreError::Closed)));
+}
+
+#[test]
+fn a_number_in_a_lease_is_never_given_again_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut numbers = store.lease_numbers("alert", 8).unwrap();
+    let last = (0..6).map(|_| numbers.next().unwrap()).last().unwrap();
+    store.flush().unwrap();
+    // As after a kill: what is durable now, with the lease open.
+    store.snapshot(&copy.path().join("store")).unwrap();
+    let after = open(&copy.path().join("store"));
+    let first = after.lease_numbers("alert", 8).unwrap().next().unwrap();
+    assert!(first > last && first <= last + 16, "{last} then {first}");
+}
+
+#[test]
 fn followers_see_new_rows_and_slow_ones_hear_how_many_they_missed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
