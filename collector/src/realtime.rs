@@ -1,15 +1,18 @@
-//! Real-time priority of the kernel's audit thread.
+//! Real-time priority of the kernel's audit thread, and of threads of ours ([`Held`]).
 //!
 //! Every record passes through `kauditd`, so that on a busy host the reader's own priority is half of the matter. What it was is part
-//! of [`crate::settings::SavedState`], and is put back with it. The priority is bounded ([`MAX_PRIORITY`]), the reader gives its
+//! of [`crate::settings::SavedState`], and is put back with it. The priority is bounded ([`MAX_PRIORITY`]), a thread of ours gives its
 //! own up when it uses a whole processor, and the kernel leaves ordinary tasks 5 % of each
 //! processor whatever real-time tasks do (`kernel.sched_rt_runtime_us`, sched(7)).
+
+mod held;
 
 use std::fs;
 use std::io;
 
 pub use collector_sys::MAX_PRIORITY;
 use collector_sys::Scheduling;
+pub use held::{Held, HeldCounters};
 use serde::{Deserialize, Serialize};
 
 /// Policy and priority of a thread, as saved.

@@ -11,7 +11,7 @@ use super::args::Output;
 use crate::client::Client;
 use crate::config::Config;
 use crate::daemon::pidfile;
-use crate::daemon::state::{ContainerState, Report};
+use crate::daemon::state::{ContainerState, PriorityState, Report};
 use crate::output::{self, visible};
 
 /// Is it watching, what does it see, what was lost? Exit status 0 when it watches (healthy or partial), else 1.
@@ -107,6 +107,7 @@ pub fn report(config: &Config) -> anyhow::Result<Report> {
         quarantined,
         history: None,
         rules: Default::default(),
+        realtime: None,
     })
 }
 
@@ -172,6 +173,14 @@ fn text(r: &Report, only: Option<&str>) -> anyhow::Result<String> {
                 visible(&r.rules.skipped.join(", "))
             )?;
         }
+    }
+    if let Some(realtime) = &r.realtime {
+        writeln!(
+            s,
+            "real-time   {}; {}",
+            priority("reader", &realtime.reader),
+            priority("stages", &realtime.stages)
+        )?;
     }
     writeln!(
         s,
@@ -285,6 +294,24 @@ fn text(r: &Report, only: Option<&str>) -> anyhow::Result<String> {
         }
     }
     Ok(s)
+}
+
+/// A real-time priority in words.
+fn priority(who: &str, p: &PriorityState) -> String {
+    if p.priority == 0 {
+        return format!("{who} ordinary");
+    }
+    let mut text = format!("{who} {}", p.priority);
+    if !p.held {
+        text += ", ordinary now";
+    }
+    if p.given_up > 0 {
+        text += &format!(
+            " (given up {} times, taken back {}: it used nearly all of a processor)",
+            p.given_up, p.taken_back
+        );
+    }
+    text
 }
 
 fn container(s: &mut String, c: &ContainerState) -> std::fmt::Result {

@@ -100,10 +100,21 @@ fn counters(report: &Report, shared: &Shared) -> Vec<Figure> {
                 "Changes from owner to listener and back",
                 get(&reader.switches),
             ),
+        ]);
+    }
+    let reader = lock(&shared.reader).clone().unwrap_or_default();
+    for (who, held) in [("reader", &reader.realtime), ("stages", &shared.stages)] {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        all.extend([
             figure(
-                "realtime_given_up",
-                "Times that the real-time priority was given up",
-                get(&reader.realtime_given_up),
+                &format!("{who}_realtime_given_up"),
+                "Times that the thread gave its real-time priority up",
+                get(&held.given_up),
+            ),
+            figure(
+                &format!("{who}_realtime_taken_back"),
+                "Times that it took it back after a calm minute",
+                get(&held.taken_back),
             ),
         ]);
     }

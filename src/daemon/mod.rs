@@ -7,6 +7,7 @@
 //!
 //! Supervisor and sensor share a pipe (heartbeat), sensor and courier a socket pair; both end with the death of the other side.
 
+pub mod alert_rules;
 pub mod api;
 pub mod chronicle;
 pub mod courier;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod respond;
 mod searches;
 pub mod sensor;
+pub mod stages;
 pub mod state;
 pub mod supervisor;
 

@@ -1,7 +1,7 @@
 //! The way of the data inside the sensor: batches of records → events → activities → alerts.
 //!
-//! One task a stage, bounded channels between them. A stage that is slower than the one before makes that one wait, up to
-//! the reader, which holds what it can and then drops and counts: the kernel and its programs never wait for us.
+//! One task a stage, all on one thread ([`super::stages`]), bounded channels between them. A stage that is slower than the one before
+//! makes that one wait, up to the reader, which holds what it can and then drops and counts: the kernel and its programs never wait for us.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use detector::{Alert, Detected, Detector, Response};
 use enricher::activity::Phase;
 use enricher::docker::DockerUpdate;
 use enricher::{Activity, Container, Enricher, Notice, Runtime};
-use history::Store;
+use history::{Numbers, Store};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +29,7 @@ use super::chronicle;
 use super::keeper;
 use super::respond::hold::What;
 use super::respond::{Case, Inbox};
+use super::stages::Pace;
 use super::state::{DockerState, Shared, lock, read, write};
 use crate::config::Chosen;
 use crate::entries;
@@ -61,6 +62,7 @@ pub async fn assemble(
     batches: mpsc::Receiver<Batch>,
     next: mpsc::Sender<Vec<Item>>,
     shared: Arc<Shared>,
+    pace: Pace,
 ) {
     let mut assembler = Assembler::new(Limits::default());
     let mut ready = Vec::new();
@@ -85,6 +87,7 @@ pub async fn assemble(
         if !items.is_empty() && next.send(items).await.is_err() {
             break;
         }
+        pace.rest().await;
     }
 }
 
@@ -146,6 +149,7 @@ pub async fn enrich(
     next: mpsc::Sender<Vec<Step>>,
     shared: Arc<Shared>,
     tell: Tell,
+    pace: Pace,
 ) {
     let mut publish = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -161,6 +165,7 @@ pub async fn enrich(
                         Item::Overrun => enricher.on_connector_overrun(),
                         Item::Amendment { id, kind, body } => steps.push(Step::Amendment { id, kind, body }),
                         Item::Event(event) => {
+                            pace.look();
                             let user = event.records().any(|r| r.kind.is_user());
                             let activity = enricher.enrich(event);
                             shared.counts.undecodable_fields.fetch_add(undecoded(&activity), Ordering::Relaxed);
@@ -178,6 +183,7 @@ pub async fn enrich(
                 if !steps.is_empty() && next.send(steps).await.is_err() {
                     break;
                 }
+                pace.rest().await;
             }
             _ = publish.tick() => *write(&shared.containers) = enricher.containers().cloned().collect(),
         }
@@ -315,6 +321,8 @@ pub struct Judge {
     pub detector: Detector,
     pub policy: Policy,
     pub chosen: Chosen,
+    /// Numbers of alerts, leased ahead: a verdict does not wait for a flush.
+    pub numbers: Numbers,
     pub store: Store,
     pub responder: Sender<Inbox>,
     pub shared: Arc<Shared>,
@@ -336,6 +344,7 @@ impl Judge {
         mut self,
         mut steps: mpsc::Receiver<Vec<Step>>,
         mut commands: mpsc::UnboundedReceiver<Command>,
+        pace: Pace,
     ) {
         let mut found = Vec::new();
         loop {
@@ -359,6 +368,7 @@ impl Judge {
                 match step {
                     Step::Amendment { id, kind, body } => late.push((id, kind, body)),
                     Step::Activity(mut activity) => {
+                        pace.look();
                         self.look_for_escape(&activity);
                         found.clear();
                         if self.watched(&activity) {
@@ -400,6 +410,7 @@ impl Judge {
             if !late.is_empty() {
                 let _ = self.responder.send(Inbox::Late(late));
             }
+            pace.rest().await;
         }
     }
 
@@ -457,7 +468,7 @@ impl Judge {
                 return Some(alert);
             }
         }
-        match self.store.next_number("alert") {
+        match self.numbers.next() {
             Ok(number) => alert.id = number,
             Err(e) => tracing::error!("cannot number an alert: {e}"),
         }

@@ -79,6 +79,7 @@ pub fn report(options: &Options, shared: &Shared, store: &Store) -> Report {
             oldest: stats.oldest_ms.map(rfc3339),
         }),
         rules: lock(&shared.rules).clone(),
+        realtime: shared.realtime(options.config.collector.realtime),
     }
 }
 

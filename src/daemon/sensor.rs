@@ -18,7 +18,6 @@ use collector::control::Control;
 use collector::live::{ActiveMode, Reader, ReaderOptions};
 use collector::rules::dynamic;
 use collector::settings::Wanted;
-use detector::{Detector, Pack};
 use enricher::container::Profile;
 use enricher::{Enricher, ProfileTable};
 use history::Store;
@@ -33,13 +32,16 @@ use super::pipeline::{self, Judge, Tell};
 use super::respond::evidence::Settings;
 use super::respond::{Inbox, Parts, Responder};
 use super::state::{Shared, lock};
-use super::{Options, api, kernel, link, privileges};
+use super::{Options, alert_rules, api, kernel, link, privileges, stages};
 use crate::channels::Channels;
 use crate::config::{Config, Mode, ProfileName, Scope};
 use crate::times::{now_ms, rfc3339};
 
-/// Batches, items and activities that wait between two stages.
-const QUEUE: usize = 128;
+/// Numbers of alerts that are leased at a time.
+const ALERT_NUMBERS: u64 = 64;
+
+/// How long the stages may take, at the end, for what was read.
+const STAGES_END: Duration = Duration::from_secs(9);
 
 /// Exit status of a sensor that wants to be started anew (`EX_TEMPFAIL` of sysexits.h).
 pub const START_ANEW: u8 = 75;
@@ -61,7 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
 async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Result<bool> {
     let config = &options.config;
     let shared = Arc::new(Shared::new());
-    let detector = load_detector(options)?;
+    let detector = alert_rules::load_warm(options)?;
     lock(&shared.rules).alert = detector.rules().len();
     let opened = chronicle::open(config)?;
     let store = opened.store;
@@ -102,16 +104,18 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         responder_inbox.clone(),
     )?;
 
-    let (items, item_queue) = mpsc::channel(QUEUE);
-    let (steps, step_queue) = mpsc::channel(QUEUE);
     let tell = Tell {
         keeper: keeper_inbox.clone(),
         responder: responder_inbox.clone(),
         store: store.clone(),
         judge: commands,
     };
+    let numbers = store
+        .lease_numbers("alert", ALERT_NUMBERS)
+        .context("cannot lease numbers for alerts")?;
     let judge = Judge {
         detector,
+        numbers,
         policy: policy(options),
         chosen: options.chosen.clone(),
         store: store.clone(),
@@ -138,16 +142,17 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
             let _died = responder_died;
             responder.run(&responder_messages);
         })?;
-    let mut assembling = tokio::spawn(pipeline::assemble(incoming, items, shared.clone()));
-    let mut enriching = tokio::spawn(pipeline::enrich(
+    let parts = stages::Parts {
+        batches: incoming,
         enricher,
-        item_queue,
-        docker_updates,
-        steps,
-        shared.clone(),
+        docker: docker_updates,
         tell,
-    ));
-    let mut judging = tokio::spawn(judge.run(step_queue, command_queue));
+        judge,
+        commands: command_queue,
+        shared: shared.clone(),
+    };
+    let mut stages = stages::start(parts, stages::priority(config.collector.realtime))
+        .context("cannot start the stages")?;
     let listener = api::listen(&config.socket(), config.api.group.as_deref())?;
     let api = api::Api {
         options: Arc::new(options.clone()),
@@ -177,9 +182,7 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
         _ = terminate.recv() => None,
         _ = restart_wanted.changed() => Some("anew"),
         part = deaths.recv() => part,
-        _ = &mut assembling => Some("assembling stage"),
-        _ = &mut enriching => Some("enriching stage"),
-        _ = &mut judging => Some("judging stage"),
+        _ = &mut stages => Some("thread of the stages"),
     };
     if let Some(part) = ended.filter(|p| *p != "anew") {
         // Without one of its parts it would look healthy and see nothing. The next sensor reports the gap.
@@ -198,8 +201,11 @@ async fn work(options: &Options, heartbeat: std::os::fd::OwnedFd) -> anyhow::Res
     if let Err(e) = stopped {
         tracing::warn!("{e}");
     }
-    for stage in [assembling, enriching, judging] {
-        let _ = tokio::time::timeout(Duration::from_secs(3), stage).await;
+    if tokio::time::timeout(STAGES_END, stages).await.is_err() {
+        tracing::warn!(
+            "the stages did not end within {} s; what they still had is not kept",
+            STAGES_END.as_secs()
+        );
     }
     let _ = responder_inbox.send(Inbox::Stop);
     tokio::task::spawn_blocking(move || responder.join())
@@ -241,39 +247,6 @@ impl Drop for Died {
     fn drop(&mut self) {
         let _ = self.0.send(self.1);
     }
-}
-
-fn load_detector(options: &Options) -> anyhow::Result<Detector> {
-    let mut packs = Vec::new();
-    for dir in &options.config.rules.dirs {
-        for name in pack_names(options) {
-            let dir = dir.join(&name).join("alerts");
-            if dir.is_dir() {
-                packs.push(Pack { name, dir });
-            }
-        }
-    }
-    let detector = Detector::load(&packs, detector::Options::default())?;
-    if detector.rules().is_empty() {
-        let dirs: Vec<_> = options
-            .config
-            .rules
-            .dirs
-            .iter()
-            .map(|d| d.display().to_string())
-            .collect();
-        anyhow::bail!(
-            "no alert rules in {}; install them with scripts/enable-syscall-monitor.sh, or name their folder in the configuration: [rules] dirs",
-            dirs.join(", ")
-        );
-    }
-    Ok(detector)
-}
-
-fn pack_names(options: &Options) -> Vec<String> {
-    std::iter::once("common".to_owned())
-        .chain(options.chosen.profiles.iter().map(|p| p.name().to_owned()))
-        .collect()
 }
 
 /// A folder with exactly that mode.
@@ -414,7 +387,7 @@ fn new_keeper(
     shared: &Arc<Shared>,
     responder: std::sync::mpsc::Sender<Inbox>,
 ) -> anyhow::Result<Keeper> {
-    let parsed = kernel::static_rules(&options.config, &pack_names(options))?;
+    let parsed = kernel::static_rules(&options.config, &alert_rules::pack_names(options))?;
     let mut narrow = kernel::narrow(parsed.clone());
     // As a listener we are audited like everybody else.
     narrow.insert(0, dynamic::except_pid_from(std::process::id(), &narrow));

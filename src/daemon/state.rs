@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use collector::realtime::HeldCounters;
 use enricher::{Container, Runtime};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,42 @@ pub struct Report {
     pub quarantined: Vec<String>,
     pub history: Option<HistoryState>,
     pub rules: RulesState,
+    /// Real-time priorities; `None` where the configuration gives none.
+    #[serde(default)]
+    pub realtime: Option<RealtimeState>,
+}
+
+/// The real-time priorities of our two threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealtimeState {
+    /// The reader; the kernel's audit thread has the same priority.
+    pub reader: PriorityState,
+    /// The thread that assembles, enriches and judges.
+    pub stages: PriorityState,
+}
+
+/// The priority of a thread, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityState {
+    /// As configured; 0 is an ordinary thread.
+    pub priority: u8,
+    /// Does the thread have it now?
+    pub held: bool,
+    /// Times that it was given up, since the thread used nearly all of a processor.
+    pub given_up: u64,
+    /// Times that it was taken back after a calm minute.
+    pub taken_back: u64,
+}
+
+impl PriorityState {
+    fn new(priority: u8, counters: &HeldCounters) -> Self {
+        Self {
+            priority,
+            held: counters.held.load(Ordering::Relaxed),
+            given_up: counters.given_up.load(Ordering::Relaxed),
+            taken_back: counters.taken_back.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// The kernel's audit settings.
@@ -181,6 +218,8 @@ pub struct Shared {
     pub released: RwLock<HashMap<String, (String, u64)>>,
     /// Who else gets the records.
     pub others: Mutex<Vec<Other>>,
+    /// What became of the real-time priority of the stages.
+    pub stages: Arc<HeldCounters>,
     /// Quarantines in force, and how their agents are known again.
     pub standing: RwLock<Vec<actions::quarantine::Claim>>,
 }
@@ -204,6 +243,7 @@ impl Shared {
             quarantined: RwLock::default(),
             released: RwLock::default(),
             others: Mutex::default(),
+            stages: Arc::default(),
             standing: RwLock::default(),
         }
     }
@@ -216,6 +256,18 @@ impl Shared {
     /// It is over.
     pub fn clear_reason(&self, what: &'static str) {
         lock(&self.reasons).remove(what);
+    }
+
+    /// The real-time priorities, where `[collector] realtime` gives any.
+    pub fn realtime(&self, priority: u8) -> Option<RealtimeState> {
+        let reader = lock(&self.reader).clone().unwrap_or_default();
+        (priority > 0).then(|| RealtimeState {
+            reader: PriorityState::new(priority, &reader.realtime),
+            stages: PriorityState::new(
+                super::stages::priority(priority).unwrap_or(0),
+                &self.stages,
+            ),
+        })
     }
 
     /// The ledger of losses.

@@ -1,6 +1,9 @@
 //! What the reader counts. Every place where a record can be lost has its own counter.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::realtime::HeldCounters;
 
 /// Counters of one reader; they only grow.
 #[derive(Debug, Default)]
@@ -32,8 +35,8 @@ pub struct Counters {
     pub foreign: AtomicU64,
     /// Datagrams without a whole header, dropped.
     pub malformed: AtomicU64,
-    /// Times that the real-time priority was given up, since the thread used nearly all of a processor.
-    pub realtime_given_up: AtomicU64,
+    /// What became of the real-time priority of the thread.
+    pub realtime: Arc<HeldCounters>,
     /// Records that the kernel still held when the stream was left.
     pub left_behind: AtomicU64,
     /// Times that the stream was changed over from owner to listener or back while it ran.

@@ -54,7 +54,8 @@ pub struct ReaderOptions {
     pub connector_buffer: usize,
     /// Write end of a non-blocking pipe. It gets a byte at least every 50 ms while the thread makes progress.
     pub heartbeat: Option<OwnedFd>,
-    /// Real-time priority of the thread, 1 to 10. Refused without harm where the system forbids it.
+    /// Real-time priority of the thread, 1 to 10. Refused without harm where the system forbids it, and given up while the thread
+    /// uses nearly all of a processor ([`crate::realtime::Held`]).
     pub realtime: Option<u8>,
 }
 
@@ -178,16 +179,10 @@ impl Reader {
                 let heartbeat = options.heartbeat;
                 let mut worker =
                     Worker::new(audit, connector, sink, counters, heartbeat, line, first);
-                let refused =
-                    options.realtime.and_then(|priority| {
-                        match collector_sys::set_realtime(0, Some(priority)) {
-                            Ok(()) => {
-                                worker.bound_priority();
-                                None
-                            }
-                            Err(e) => Some(e.to_string()),
-                        }
-                    });
+                let refused = options
+                    .realtime
+                    .and_then(|priority| worker.take_priority(priority).err())
+                    .map(|e| e.to_string());
                 let _ = ready.send(refused);
                 let result = worker.run();
                 if let Err(e) = &result {

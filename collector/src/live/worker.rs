@@ -18,6 +18,7 @@ use super::counters::{Counters, add};
 use super::sink::{Offer, Sink};
 use super::{TURN, wait_readable};
 use crate::proc_events::{Connector, MAX_DRAIN};
+use crate::realtime::Held;
 
 /// Bytes of records that are held for a next stage that does not take them. What is more stays in the socket until that is
 /// half full.
@@ -123,7 +124,7 @@ pub(super) struct Worker {
     /// What the next stage did not take yet, oldest first.
     held: VecDeque<Batch>,
     held_bytes: usize,
-    realtime: Option<Busy>,
+    realtime: Option<Held>,
 }
 
 impl Worker {
@@ -153,9 +154,11 @@ impl Worker {
         }
     }
 
-    /// The thread runs at a real-time priority now, which is to be given up when it uses the whole processor.
-    pub(super) fn bound_priority(&mut self) {
-        self.realtime = Some(Busy::new());
+    /// Gives the calling thread, which is the one that will run this, a real-time priority.
+    pub(super) fn take_priority(&mut self, priority: u8) -> io::Result<()> {
+        let counters = Arc::clone(&self.counters.realtime);
+        self.realtime = Some(Held::take("audit-reader", priority, counters)?);
+        Ok(())
     }
 
     pub(super) fn run(&mut self) -> io::Result<()> {
@@ -166,7 +169,9 @@ impl Worker {
             self.read()?;
             wanted = self.hand_on();
             self.beat();
-            self.look_at_priority();
+            if let Some(held) = &self.realtime {
+                held.look();
+            }
         }
         if wanted { self.finish() } else { Ok(()) }
     }
@@ -417,18 +422,6 @@ impl Worker {
             let _ = rustix::io::write(fd, b".");
         }
     }
-
-    fn look_at_priority(&mut self) {
-        if self.realtime.as_mut().is_some_and(Busy::too_long) {
-            self.realtime = None;
-            add(&self.counters.realtime_given_up, 1);
-            let done = collector_sys::set_realtime(0, None);
-            tracing::warn!(
-                "the reader used nearly all of a processor for seconds; its real-time priority is given up ({})",
-                done.map_or_else(|e| e.to_string(), |()| "done".to_owned())
-            );
-        }
-    }
 }
 
 /// A change of mode that is nearly done.
@@ -437,49 +430,4 @@ struct Leaving {
     until: Instant,
     quiet_since: Instant,
     records: u64,
-}
-
-/// Watches how much of a processor the calling thread uses.
-struct Busy {
-    since: Instant,
-    used: Duration,
-    full: u32,
-}
-
-impl Busy {
-    const SPAN: Duration = Duration::from_secs(1);
-    const SHARE: f64 = 0.9;
-    const SPANS: u32 = 3;
-
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            used: thread_time(),
-            full: 0,
-        }
-    }
-
-    fn too_long(&mut self) -> bool {
-        let span = self.since.elapsed();
-        if span < Self::SPAN {
-            return false;
-        }
-        let used = thread_time();
-        let share = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
-        (self.since, self.used) = (Instant::now(), used);
-        self.full = if share >= Self::SHARE {
-            self.full + 1
-        } else {
-            0
-        };
-        self.full >= Self::SPANS
-    }
-}
-
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
 }

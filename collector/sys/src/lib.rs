@@ -8,6 +8,7 @@
 //! | `recvmmsg(2)` | rustix has no wrapper; one call takes up to a whole batch of datagrams |
 //! | `getsockopt(2)` with `SO_MEMINFO` | rustix has no wrapper |
 //! | `sched_setscheduler(2)`, `sched_getscheduler(2)`, `sched_getparam(2)` | rustix has no wrapper |
+//! | `getrusage(2)` with `RUSAGE_THREAD` | rustix has no wrapper |
 
 mod batch;
 mod queue;
@@ -18,7 +19,9 @@ use std::os::fd::AsFd;
 
 pub use batch::{Datagram, RecvBatch};
 pub use queue::{ReceiveQueue, receive_queue};
-pub use schedule::{MAX_PRIORITY, Scheduling, scheduling, set_realtime, set_scheduling};
+pub use schedule::{
+    MAX_PRIORITY, Scheduling, Usage, scheduling, set_realtime, set_scheduling, thread_usage,
+};
 
 /// Sets the receive buffer of a socket beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`, socket(7)) and returns what
 /// the kernel then accounts, in bytes (it doubles the figure that it is given).

@@ -1,6 +1,8 @@
-//! Scheduling policy and real-time priority of a thread (sched(7)).
+//! Scheduling policy and real-time priority of a thread (sched(7)), and how much of a processor it uses.
 
 use std::io;
+use std::mem;
+use std::time::Duration;
 
 /// Highest priority that is given: above the ordinary tasks, far below what the kernel's own threads use.
 pub const MAX_PRIORITY: u8 = 10;
@@ -89,9 +91,65 @@ pub fn set_realtime(tid: i32, priority: Option<u8>) -> io::Result<()> {
     )
 }
 
+/// What a thread has used of its processors since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time on a processor, in the kernel and outside of it.
+    pub cpu: Duration,
+    /// Voluntary context switches: how often it gave its processor away because it had to wait for something.
+    pub waits: u64,
+}
+
+/// What the calling thread has used (`getrusage(2)` with `RUSAGE_THREAD`).
+///
+/// # Errors
+/// What the kernel says; none is known.
+pub fn thread_usage() -> io::Result<Usage> {
+    // SAFETY: rusage is a plain C structure for which all zeroes is a valid value.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: `usage` is a valid rusage that outlives the call; the kernel only writes it.
+    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let time = |t: libc::timeval| {
+        Duration::from_secs(u64::try_from(t.tv_sec).unwrap_or(0))
+            + Duration::from_micros(u64::try_from(t.tv_usec).unwrap_or(0))
+    };
+    Ok(Usage {
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        waits: u64::try_from(usage.ru_nvcsw).unwrap_or(0),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_thread_that_waits_is_told_from_one_that_works() {
+        std::thread::spawn(|| {
+            let begin = thread_usage().unwrap();
+            for _ in 0..5 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let waited = thread_usage().unwrap();
+            assert!(waited.waits >= begin.waits + 5, "{begin:?} {waited:?}");
+            // By the thread's own clock, so that a busy machine does not matter.
+            let until = Instant::now() + Duration::from_secs(20);
+            let mut worked = waited;
+            while worked.cpu < waited.cpu + Duration::from_millis(50) && Instant::now() < until {
+                worked = thread_usage().unwrap();
+            }
+            assert!(
+                worked.cpu >= waited.cpu + Duration::from_millis(50),
+                "{worked:?}"
+            );
+            assert!(worked.waits < waited.waits + 5, "{waited:?} {worked:?}");
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn a_priority_is_bounded_and_an_ordinary_thread_is_ordinary() {

@@ -1,8 +1,10 @@
 //! Real-time priority: given, bounded, and taken back.
 
 use super::*;
+use std::sync::Arc;
+
 use collector::realtime::{
-    MAX_PRIORITY, RealtimeError, kauditd, kauditd_scheduling, raise_kauditd,
+    Held, HeldCounters, MAX_PRIORITY, RealtimeError, kauditd, kauditd_scheduling, raise_kauditd,
 };
 
 /// Thread id of our reader.
@@ -62,4 +64,66 @@ fn the_kernels_thread_gets_its_priority_back_also_after_we_were_killed() {
         "{lines:?}"
     );
     assert_eq!(saved.restore(&mut control()).unwrap(), Vec::<String>::new());
+}
+
+/// What a thread says from inside about its scheduling.
+fn now() -> collector_sys::Scheduling {
+    collector_sys::scheduling(0).unwrap()
+}
+
+#[test]
+fn a_thread_that_never_waits_becomes_an_ordinary_one_before_the_kernel_ends_it() {
+    let Some(_kernel) = Kernel::take() else {
+        return;
+    };
+    std::thread::spawn(|| {
+        let before = now();
+        let counters = Arc::new(HeldCounters::default());
+        let held = match Held::take("spinner", 2, Arc::clone(&counters)) {
+            Ok(held) => held,
+            // Refused without harm.
+            Err(e) => return assert_eq!(now(), before, "{e}"),
+        };
+        assert!(now().is_realtime() && now().priority == 2, "{:?}", now());
+        let begin = collector_sys::thread_usage().unwrap().cpu;
+        let until = Instant::now() + Duration::from_secs(20);
+        while counters.given_up.load(Ordering::Relaxed) == 0 && Instant::now() < until {
+            held.look();
+        }
+        let used = collector_sys::thread_usage().unwrap().cpu - begin;
+        assert_eq!(counters.given_up.load(Ordering::Relaxed), 1);
+        assert!(!counters.held.load(Ordering::Relaxed));
+        assert_eq!(now(), before);
+        // The kernel's own bound is two seconds.
+        assert!(used < Duration::from_millis(1900), "{used:?}");
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn a_thread_that_waits_keeps_its_priority_and_gives_it_back_at_the_end() {
+    let Some(_kernel) = Kernel::take() else {
+        return;
+    };
+    std::thread::spawn(|| {
+        let before = now();
+        let counters = Arc::new(HeldCounters::default());
+        let Ok(held) = Held::take("waiter", 2, Arc::clone(&counters)) else {
+            return assert_eq!(now(), before);
+        };
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+            held.look();
+        }
+        assert!(now().is_realtime(), "{:?}", now());
+        assert!(counters.held.load(Ordering::Relaxed));
+        drop(held);
+        assert_eq!(now(), before);
+        assert!(!counters.held.load(Ordering::Relaxed));
+        assert_eq!(counters.given_up.load(Ordering::Relaxed), 0);
+    })
+    .join()
+    .unwrap();
 }
