@@ -107,6 +107,7 @@ fn made_up(category: Category, call: &str, success: bool, container: &Arc<Contai
         }),
         category,
         phase: Phase::Running,
+        health_check: false,
         entered: false,
         syscall: Some(SyscallInfo {
             name: call.into(),
