@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use enricher::activity::Activity;
 use enricher::container::Profile;
-use rsigma_eval::{CorrelationConfig, CorrelationEngine, Engine, EvaluationResult};
+use rsigma_eval::{CompiledRule, CorrelationConfig, CorrelationEngine, Engine, EvaluationResult};
 use rsigma_parser::{FilterRuleTarget, SigmaCollection, SigmaRule};
 
 use crate::alert::{Alert, Response};
 use crate::lane::{Lane, Scope};
 use crate::load::{self, Loaded, Pack};
+use crate::matching::{Matching, Search};
 use crate::problem::{LoadError, Problem};
 use crate::raise;
 use crate::repeat::{Repeats, Seen};
 use crate::rule::RuleInfo;
 use crate::view::ActivityView;
+use crate::warm;
 
 /// Groups that correlations remember, all rules together.
 const MAX_CORRELATION_GROUPS: usize = 20_000;
@@ -33,6 +35,8 @@ pub struct Options {
     pub responses: HashMap<String, Response>,
     /// Ids of rules that are not used.
     pub disabled: Vec<String>,
+    /// How matches are found; the results are the same.
+    pub search: Search,
 }
 
 impl Default for Options {
@@ -42,6 +46,7 @@ impl Default for Options {
             max_open: 65_536,
             responses: HashMap::new(),
             disabled: Vec::new(),
+            search: Search::default(),
         }
     }
 }
@@ -81,6 +86,8 @@ impl Detected {
 pub struct Counters {
     /// Activities evaluated.
     pub activities: u64,
+    /// Rules that these met because the index named them.
+    pub evaluated: u64,
     /// Matches that became new alerts.
     pub new: u64,
     /// Matches that were repeats.
@@ -99,7 +106,7 @@ pub struct Detector {
     by_id: HashMap<String, usize>,
     /// Rules that only feed correlations (`generate: false`).
     silent: HashSet<usize>,
-    lanes: Vec<Lane>,
+    matching: Matching,
     correlations: Option<CorrelationEngine>,
     repeats: Repeats,
     counters: Counters,
@@ -126,15 +133,26 @@ impl Detector {
         let rules: Vec<RuleInfo> = detections
             .chain(loaded.correlations.into_iter().map(|(_, info)| info))
             .collect();
+        let by_id: HashMap<String, usize> = rules
+            .iter()
+            .enumerate()
+            .map(|(i, rule)| (rule.id.clone(), i))
+            .collect();
+        let profile = |rule: &CompiledRule| {
+            let number = rule.id.as_ref().and_then(|id| by_id.get(id));
+            number.and_then(|number| rules[*number].profile)
+        };
+        let matching =
+            Matching::new(lanes, options.search, profile).map_err(|error| LoadError {
+                problems: vec![Problem::in_options(format!(
+                    "the texts in the rules are too many to look for at once: {error}"
+                ))],
+            })?;
         Ok(Self {
-            by_id: rules
-                .iter()
-                .enumerate()
-                .map(|(i, rule)| (rule.id.clone(), i))
-                .collect(),
+            by_id,
             rules,
             silent,
-            lanes,
+            matching,
             correlations,
             repeats: Repeats::new(
                 u64::try_from(options.repeat_window.as_millis()).unwrap_or(u64::MAX),
@@ -159,9 +177,7 @@ impl Detector {
         self.counters.activities += 1;
         let view = ActivityView::new(activity);
         let mut results = Vec::new();
-        for lane in &self.lanes {
-            lane.evaluate(&view, &mut results);
-        }
+        self.matching.evaluate(&view, &mut results);
         if results.is_empty() {
             return;
         }
@@ -201,9 +217,21 @@ impl Detector {
         self.repeats.forget(container);
     }
 
+    /// Evaluates every rule on made-up activities, whose matches are forgotten: what a rule builds when it is first asked
+    /// (a regular expression's automaton is made while it runs) is there before the first event comes.
+    pub fn warm_up(&mut self) {
+        warm::warm_up(&mut self.matching);
+    }
+
+    /// Ids of rules that every activity of their log source meets, since no text and no fact is known that they need.
+    pub fn always_tried(&self) -> impl Iterator<Item = &str> {
+        self.matching.always_tried()
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         Counters {
+            evaluated: self.matching.evaluated(),
             evicted: self.repeats.evicted(),
             open: self.repeats.len() as u64,
             ..self.counters

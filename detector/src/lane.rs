@@ -1,11 +1,9 @@
-//! Lanes: the rules of one log source, compiled together, so that an activity meets only rules that are meant for it.
+//! Lanes: what a log source means, so that an activity meets only rules that are meant for it.
 
-use collector::record::RecordType;
 use enricher::activity::{Activity, Category, Phase};
-use rsigma_eval::{Engine, EvaluationResult};
+use rsigma_eval::Engine;
 use rsigma_parser::LogSource;
 
-use crate::record_view::RecordView;
 use crate::view::{ActivityView, category_name};
 
 /// Name of our own log source: `product: linux`, `service: syscall-monitor`.
@@ -127,7 +125,7 @@ fn succeeded_call(activity: &Activity) -> Option<&str> {
         .map(|c| c.name.as_str())
 }
 
-/// The rules of one scope.
+/// The rules of one log source, compiled together.
 pub(crate) struct Lane {
     pub(crate) scope: Scope,
     /// Do these rules name `phase`? Then they see the host and a container's setup as well; the others see what runs
@@ -137,31 +135,9 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Adds what matches.
-    pub(crate) fn evaluate(&self, view: &ActivityView<'_>, out: &mut Vec<EvaluationResult>) {
+    /// Is the activity meant by these rules?
+    pub(crate) fn takes(&self, view: &ActivityView<'_>) -> bool {
         let inside = matches!(view.activity.phase, Phase::Running | Phase::Exec);
-        if !(inside || self.names_phase) || !self.scope.takes(view) {
-            return;
-        }
-        if self.scope != Scope::Auditd {
-            out.append(&mut self.engine.evaluate(view));
-            return;
-        }
-        for record in view
-            .activity
-            .event
-            .records()
-            .filter(|r| r.kind != RecordType::EOE)
-        {
-            let matches = self.engine.evaluate(&RecordView::new(record, view));
-            for result in matches {
-                if !out
-                    .iter()
-                    .any(|r| r.header.rule_id == result.header.rule_id)
-                {
-                    out.push(result);
-                }
-            }
-        }
+        (inside || self.names_phase) && self.scope.takes(view)
     }
 }

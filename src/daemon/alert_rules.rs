@@ -25,6 +25,8 @@ pub fn pack_names(options: &Options) -> Vec<String> {
 /// Every problem of every rule file; and when there are no rules at all.
 pub fn load_warm(options: &Options) -> anyhow::Result<Detector> {
     let mut detector = load(options)?;
+    // Every expression by itself, also one that no made-up event comes to, and then the way of an event.
+    detector.warm_up();
     warm(&mut detector, &options.chosen.profiles);
     Ok(detector)
 }
