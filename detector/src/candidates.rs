@@ -10,6 +10,7 @@ mod plan;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use rsigma_eval::{CompiledRule, Event, EventValue};
 
@@ -43,13 +44,36 @@ pub(crate) enum FactValue<'a> {
 /// Plans that are kept. There are some hundred combinations of facts in what a host does.
 const MAX_PLANS: usize = 4096;
 
+/// Keys are our own and at most [`MAX_PLANS`], so that nobody can choose them to collide: a multiplication mixes enough.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        #[allow(clippy::cast_possible_truncation)] // Both halves are taken.
+        let (low, high) = (key as u64, (key >> 64) as u64);
+        let mixed = (low ^ high.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The rules of one kind of view, with what they need.
 pub(crate) struct Index {
     rules: Vec<Vec<Vec<AtomId>>>,
     /// Test of each atom, and the number of its field.
     atoms: Vec<(Test, u32)>,
     fields: Vec<(String, FieldTests)>,
-    plans: HashMap<u128, Plan>,
+    plans: HashMap<u128, Plan, BuildHasherDefault<KeyHasher>>,
     hits: Hits,
     scanned: Vec<u64>,
     candidates: Vec<u32>,
@@ -105,7 +129,7 @@ impl Index {
             rules,
             atoms,
             fields,
-            plans: HashMap::new(),
+            plans: HashMap::default(),
             hits: Hits::default(),
             scanned: Vec::new(),
             candidates: Vec::new(),

@@ -4,29 +4,56 @@
 //! selection never mixes two records. Our own fields answer as well, so that such a rule can be narrowed to a container.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
-use collector::record::{Record, RecordType};
+use collector::record::{Fields, RawValue, Record, RecordType};
 use collector::text::to_text;
 use rsigma_eval::{Event, EventValue};
 use serde_json::Value;
+use smallvec::SmallVec;
 
-use crate::fields;
 use crate::view::ActivityView;
+use crate::{calls, fields};
+
+/// Fields with their names.
+type Passed<'a> = SmallVec<[(&'a [u8], RawValue<'a>); 32]>;
 
 /// One record under evaluation, with the activity that it belongs to.
 pub(crate) struct RecordView<'a> {
     record: Record<'a>,
+    /// Fields that were passed on the way to another one, and where to go on: the record is read once, whoever asks.
+    read: RefCell<(Passed<'a>, Fields<'a>)>,
     activity: &'a ActivityView<'a>,
 }
 
 impl<'a> RecordView<'a> {
     pub(crate) fn new(record: Record<'a>, activity: &'a ActivityView<'a>) -> Self {
-        Self { record, activity }
+        Self {
+            record,
+            read: RefCell::new((SmallVec::new(), record.fields())),
+            activity,
+        }
+    }
+
+    /// The first field of that name.
+    fn get(&self, name: &str) -> Option<RawValue<'a>> {
+        let (seen, rest) = &mut *self.read.borrow_mut();
+        let name = name.as_bytes();
+        if let Some((_, value)) = seen.iter().find(|(n, _)| *n == name) {
+            return Some(*value);
+        }
+        for field in rest {
+            seen.push(field);
+            if field.0 == name {
+                return Some(field.1);
+            }
+        }
+        None
     }
 
     /// Value of a field of the record itself, decoded.
     fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        match self.record.get(name)?.decode() {
+        match self.get(name)?.decode() {
             Cow::Borrowed(bytes) => Some(to_text(bytes)),
             Cow::Owned(bytes) => Some(Cow::Owned(to_text(&bytes).into_owned())),
         }
@@ -36,10 +63,18 @@ impl<'a> RecordView<'a> {
     fn syscall(&self) -> Option<EventValue<'_>> {
         let number = EventValue::Str(self.text("syscall")?);
         match self.activity.activity.syscall.as_ref() {
-            Some(call) => Some(EventValue::Array(vec![
-                number,
-                EventValue::Str(Cow::Borrowed(&call.name)),
-            ])),
+            Some(call) => {
+                let meant = calls::name(call);
+                let names = [meant, &call.name]
+                    .into_iter()
+                    .take(1 + usize::from(meant != call.name));
+                Some(EventValue::Array(
+                    [number]
+                        .into_iter()
+                        .chain(names.map(|name| EventValue::Str(Cow::Borrowed(name))))
+                        .collect(),
+                ))
+            }
             None => Some(number),
         }
     }

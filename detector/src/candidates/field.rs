@@ -221,7 +221,7 @@ impl FieldTests {
 }
 
 /// With so many texts an automaton still has a table of transitions for every state, which is the fastest and the largest form.
-const DFA_TEXTS: usize = 400;
+const DFA_TEXTS: usize = 2000;
 
 fn is_component(text: &str) -> bool {
     text.strip_prefix('/')
