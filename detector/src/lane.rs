@@ -4,6 +4,7 @@ use enricher::activity::{Activity, Category, Phase};
 use rsigma_eval::Engine;
 use rsigma_parser::LogSource;
 
+use crate::calls;
 use crate::view::{ActivityView, category_name};
 
 /// Name of our own log source: `product: linux`, `service: syscall-monitor`.
@@ -107,7 +108,7 @@ impl Scope {
                     .is_some_and(|s| s.family == "inet" || s.family == "inet6")
                     && activity.syscall.as_ref().is_some_and(|c| {
                         matches!(
-                            c.name.as_str(),
+                            calls::name(c),
                             "connect" | "sendto" | "sendmsg" | "sendmmsg" | "accept" | "accept4"
                         )
                     })

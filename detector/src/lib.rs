@@ -8,6 +8,7 @@
 //! correlations, and becomes a new alert or a repeat of an open one (`repeat`).
 
 pub mod alert;
+mod calls;
 mod candidates;
 mod custom;
 mod detector;

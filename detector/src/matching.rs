@@ -5,6 +5,7 @@ use enricher::activity::Phase;
 use enricher::container::Profile;
 use rsigma_eval::{CompiledRule, EvaluationResult, evaluate_rule};
 
+use crate::calls;
 use crate::candidates::{Fact, FactValue, Index};
 use crate::lane::{Lane, Scope};
 use crate::record_view::RecordView;
@@ -253,7 +254,7 @@ impl Family {
         let call = activity.syscall.as_ref();
         let number = match call {
             Some(call) if !call.operations.is_empty() => SEVERAL,
-            call => self.call_number(call.map(|c| c.name.as_str())),
+            call => self.call_number(call.map(calls::name)),
         };
         let success = call.and_then(|c| c.success);
         let write = view.changes_file();
@@ -265,7 +266,7 @@ impl Family {
                 (NO_CALL, _) | (_, None) => Some(FactValue::Absent),
                 (SEVERAL, _) => None,
                 (UNNAMED, _) => Some(FactValue::Other),
-                (_, Some(call)) => Some(text(call.name.as_str())),
+                (_, Some(call)) => Some(text(calls::name(call))),
             };
             let mut facts = vec![
                 fact(&["phase"], text(phase_name(activity.phase))),
@@ -298,11 +299,11 @@ impl Family {
     ) {
         let activity = view.activity;
         let profile = activity.container.as_ref().and_then(|c| c.profile);
-        // Only of this record it is sure that its number is the number of that call.
+        // Only of this record it is sure that its number is the number of that call; a socketcall has two names.
         let call = activity
             .syscall
             .as_ref()
-            .filter(|_| record.kind == RecordType::SYSCALL);
+            .filter(|c| record.kind == RecordType::SYSCALL && c.name != "socketcall");
         let number = self.call_number(call.map(|c| c.name.as_str()));
         let key = key(taken, number, profile, activity.phase) | u128::from(record.kind.0) << 36;
         let facts = || {

@@ -7,7 +7,7 @@ use enricher::activity::{Activity, Category, PathInfo, Phase, Source};
 use rsigma_eval::{Event, EventValue};
 use serde_json::Value;
 
-use crate::{fields, intent};
+use crate::{calls, fields, intent};
 
 /// One activity under evaluation. What is derived is derived once.
 pub(crate) struct ActivityView<'a> {
@@ -56,6 +56,18 @@ impl<'a> ActivityView<'a> {
                     .collect(),
             )),
         }
+    }
+
+    /// Absolute paths, and those behind the root of a process again without it: `/proc/self/root/etc/passwd` is `/etc/passwd`.
+    fn whole_paths(&self, wanted: impl Fn(&PathInfo) -> bool) -> Option<EventValue<'a>> {
+        let paths = || {
+            let wanted = self.activity.paths.iter().filter(|p| wanted(p));
+            wanted.filter_map(|p| nonempty(&p.path))
+        };
+        if !paths().any(|path| behind_root(path).is_some()) {
+            return self.paths(|p| nonempty(&p.path).filter(|_| wanted(p)));
+        }
+        list(paths().flat_map(|path| [Some(path), behind_root(path)].into_iter().flatten()))
     }
 
     /// The program, and for a multi-call program also the path that its applet would have: `/bin/busybox` run as `nc` is
@@ -117,12 +129,14 @@ impl<'a> ActivityView<'a> {
             "keys" => list(activity.keys.iter().map(|k| k.as_str())),
             "a0" | "a1" | "a2" | "a3" => {
                 let register = usize::from(name.as_bytes()[1] - b'0');
-                call.map(|c| EventValue::Str(Cow::Owned(format!("{:x}", c.args[register]))))
+                call.map(|c| {
+                    EventValue::Str(Cow::Owned(format!("{:x}", calls::register(c, register))))
+                })
             }
             // Several operations of a ring can be in one event: none hides behind the first.
             "syscall" | "syscall.name" => match call.map(|c| c.operations.as_slice()) {
                 Some([_, ..]) => list(call?.operations.iter().map(|o| o.as_str())),
-                _ => call.map(|c| str_value(&c.name)),
+                _ => call.map(|c| str_value(calls::name(c))),
             },
             "syscall.within" => call.and_then(|c| c.within.as_deref()).map(str_value),
             "syscall.arch" => call.map(|c| str_value(&c.arch)),
@@ -130,9 +144,10 @@ impl<'a> ActivityView<'a> {
             "syscall.exit" => call.map(|c| EventValue::Int(c.exit)),
             "syscall.errno" => call.and_then(|c| c.errno.as_deref()).map(str_value),
             "ptrace.request" => call.filter(|c| c.name == "ptrace").map(|c| {
-                match fields::ptrace_request(c.args[0]) {
+                let request = calls::register(c, 0);
+                match fields::ptrace_request(request) {
                     Some(request) => str_value(request),
-                    None => EventValue::Str(Cow::Owned(format!("{:#x}", c.args[0]))),
+                    None => EventValue::Str(Cow::Owned(format!("{request:#x}"))),
                 }
             }),
             "container.id" => container.map(|c| str_value(&c.id)),
@@ -179,13 +194,21 @@ impl<'a> ActivityView<'a> {
                 .and_then(|a| nonempty(&a.comm))
                 .map(str_value),
             "path.name" => self.paths(|p| nonempty(&p.name)),
-            "path.path" => self.paths(|p| nonempty(&p.path)),
+            "path.path" => self.whole_paths(|_| true),
             "path.host" => self.paths(|p| p.host_path.as_deref()),
             "path.undeclared_host" => {
                 self.paths(|p| p.host_path.as_deref().filter(|_| p.undeclared))
             }
             "path.nametype" => self.paths(|p| nonempty(&p.nametype)),
             "open.write" => Some(EventValue::Bool(self.changes_file())),
+            "socket.domain" => calls::socket_family(activity).map(str_value),
+            "socket.protocol" => {
+                calls::socket_protocol(activity).map(|p| EventValue::Int(p.into()))
+            }
+            "device.kind" => calls::device_kind(activity).map(str_value),
+            "device.number" => {
+                calls::device_number(activity).map(|number| EventValue::Str(Cow::Owned(number)))
+            }
             "socket.family" => activity.socket.as_ref().map(|s| str_value(&s.family)),
             "socket.address" => activity.socket.as_ref().map(|s| str_value(&s.address)),
             "socket.port" => activity
@@ -230,17 +253,15 @@ impl<'a> ActivityView<'a> {
             "ProcessId" => self.our_field("process.pid"),
             "ParentProcessId" => self.our_field("process.ppid"),
             "LogonId" => activity.process.auid.map(|id| EventValue::Int(id.into())),
-            "TargetFilename" => self.paths(|p| {
-                nonempty(&p.path).filter(|_| {
-                    p.nametype != "PARENT" && p.nametype != "DELETE" && p.nametype != "UNKNOWN"
-                })
+            "TargetFilename" => self.whole_paths(|p| {
+                p.nametype != "PARENT" && p.nametype != "DELETE" && p.nametype != "UNKNOWN"
             }),
             "DestinationIp" => inet().map(|s| str_value(&s.address)),
             "DestinationPort" => inet()
                 .and_then(|s| s.port)
                 .map(|port| EventValue::Int(port.into())),
             "Initiated" => activity.syscall.as_ref().map(|c| {
-                str_value(if c.name.starts_with("accept") {
+                str_value(if calls::name(c).starts_with("accept") {
                     "false"
                 } else {
                     "true"
@@ -308,6 +329,33 @@ fn nonempty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// What of a path lies behind `/proc/PID/root`, however often. Which process that is, is not asked: in a container its root is
+/// the container's, and else the file's device says another mount.
+fn behind_root(path: &str) -> Option<&str> {
+    let mut found = None;
+    let mut rest = path;
+    while let Some(inside) = rest.strip_prefix("/proc/") {
+        let Some((process, mut inner)) = inside.split_once('/') else {
+            break;
+        };
+        let number = process.bytes().all(|b| b.is_ascii_digit());
+        if !(number || matches!(process, "self" | "thread-self")) {
+            break;
+        }
+        if let Some(task) = inner.strip_prefix("task/") {
+            inner = task.split_once('/').map_or("", |(_, inner)| inner);
+        }
+        match inner.strip_prefix("root") {
+            Some(behind) if behind.starts_with('/') => {
+                rest = behind;
+                found = Some(behind);
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
 fn basename(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -343,5 +391,29 @@ fn source_name(source: Source) -> &'static str {
         Source::Lineage => "lineage",
         Source::Proc => "proc",
         Source::None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind_root;
+
+    #[test]
+    fn a_path_through_a_process_is_the_path_behind_it() {
+        for (path, behind) in [
+            ("/proc/self/root/etc/passwd", Some("/etc/passwd")),
+            (
+                "/proc/1/root/proc/sysrq-trigger",
+                Some("/proc/sysrq-trigger"),
+            ),
+            ("/proc/7/task/8/root/proc/thread-self/root/x", Some("/x")),
+            ("/proc/self/root", None),
+            ("/proc/self/rootfs/x", None),
+            ("/proc/sys/root/x", None),
+            ("/etc/proc/self/root/x", None),
+            ("/proc/self", None),
+        ] {
+            assert_eq!(behind_root(path), behind, "{path}");
+        }
     }
 }

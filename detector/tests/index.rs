@@ -209,9 +209,11 @@ prop_compose! {
         exe in proptest::sample::select(&PROGRAMS[..]),
         argv in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..6),
         files in proptest::collection::vec((proptest::sample::select(&FILES[..]), any::<bool>(), any::<bool>()), 0..3),
-        (args, success, phase, profile) in (
+        (args, success, several, i386, phase, profile) in (
             any::<[u8; 4]>(),
             proptest::option::of(any::<bool>()),
+            proptest::bool::weighted(0.1),
+            proptest::bool::weighted(0.3),
             proptest::sample::select(&[Phase::Running, Phase::Exec, Phase::Setup, Phase::Host][..]),
             proptest::sample::select(&[None, Some(Profile::Openclaw), Some(Profile::Clawbot), Some(Profile::Moltbot)][..]),
         ),
@@ -235,6 +237,15 @@ prop_compose! {
             a.process.argv = argv.iter().map(|s| (*s).to_owned()).collect();
             if let Some(call) = &mut a.syscall {
                 call.success = success;
+                if several {
+                    call.operations = vec![call.name.clone(), "mount".into(), "openat".into()];
+                }
+                if i386 {
+                    call.arch = "i386".into();
+                    if category == Category::Network {
+                        (call.name, call.args[0]) = ("socketcall".into(), 0xdead_0000_0003);
+                    }
+                }
             }
             let mut execve = format!("argc={}", argv.len());
             for (i, arg) in argv.iter().enumerate() {

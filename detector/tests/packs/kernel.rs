@@ -22,6 +22,33 @@ pub fn ptrace(request: u64) -> Act {
     call("ptrace").args([request, 99, 0, 0]).key("sm-ptrace")
 }
 
+const RUBBISH: u64 = 0xdead_beef << 32;
+
+fn call_i386(name: &str) -> Act {
+    call(name).with(|a| a.syscall.as_mut().unwrap().arch = "i386".into())
+}
+
+fn socket(family: u64, protocol: u64) -> Act {
+    call("socket")
+        .args([family, 3, protocol, 0])
+        .key("sm-socket")
+}
+
+/// The old call of i386 for all of the socket interface.
+fn socketcall(number: u64) -> Act {
+    call_i386("socketcall").args([RUBBISH | number, 0xffc0_0000, 0, 0])
+}
+
+fn exec_with_capabilities(exe: &str, permitted: &str) -> Act {
+    exec(exe, exe).with(|a| {
+        let record = format!(
+            "item=0 name=\"{exe}\" inode=7 dev=00:2b mode=0100755 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL cap_fp={permitted} \
+             cap_fi=0 cap_fe=1 cap_fver=2 cap_frootid=0"
+        );
+        a.event.push(collector::RecordType::PATH, record.as_bytes());
+    })
+}
+
 pub fn kernel_cases() -> Vec<Case> {
     let handler = "/usr/lib/chromium/chrome_crashpad_handler";
     vec![
@@ -75,6 +102,7 @@ pub fn kernel_cases() -> Vec<Case> {
                     .exe(handler)
                     .target("node", Some("another container")),
                 ptrace(16).exe(handler),
+                call_i386("ptrace").args([RUBBISH | 16, 99, 0, 0]),
             ],
             vec![
                 ptrace(0),
@@ -161,6 +189,7 @@ pub fn kernel_cases() -> Vec<Case> {
                 open_write("/proc/sysrq-trigger"),
                 open_write("/proc/sys/fs/binfmt_misc/register"),
                 open_write("/proc/sys/kernel/modprobe"),
+                open_write("/proc/self/root/proc/sys/kernel/core_pattern"),
             ],
             vec![
                 open_read("/proc/sys/kernel/core_pattern"),
@@ -245,8 +274,128 @@ pub fn kernel_cases() -> Vec<Case> {
             ],
         ),
         (
+            "common/socket-packet",
+            vec![
+                socket(17, 3),
+                socket(17, 0).refused("EPERM"),
+                // Rubbish above the int that the kernel takes.
+                socket(RUBBISH | 17, 3),
+                socketcall(1).with(|a| {
+                    a.event.push(
+                        collector::RecordType::SOCKETCALL,
+                        b"nargs=3 a0=11 a1=3 a2=300",
+                    );
+                }),
+            ],
+            vec![
+                socket(2, 0),
+                socket(29, 1),
+                socket(17, 3).phase(Phase::Setup),
+                socketcall(1),
+            ],
+        ),
+        (
+            "common/socket-alg",
+            vec![
+                socket(38, 0),
+                call_i386("socket").args([RUBBISH | 38, 5, 0, 0]),
+            ],
+            vec![socket(39, 0), socket(16, 21), socketcall(3)],
+        ),
+        (
+            "common/socket-vsock",
+            vec![socket(40, 0)],
+            vec![socket(43, 0), socket(1, 0)],
+        ),
+        (
+            "common/socket-audit",
+            vec![socket(16, 9), socket(RUBBISH | 16, RUBBISH | 9)],
+            vec![
+                socket(16, 0),
+                socket(16, 15),
+                socket(16, 9).exe("/usr/sbin/useradd"),
+                socket(16, 9).host(),
+            ],
+        ),
+        (
+            "common/device-node",
+            vec![
+                call("mknod")
+                    .args([0, 0o060_600, 0x800, 0])
+                    .refused("EPERM"),
+                call("mknodat").args([0xffff_ff9c, 0, RUBBISH | 0o020_600, 0x101]),
+            ],
+            vec![
+                // Overlay's whiteout, /dev/null of a chroot, a fifo.
+                call("mknod").args([0, 0o020_000, 0, 0]),
+                call("mknod").args([0, 0o020_666, 0x103, 0]),
+                call("mknodat").args([0xffff_ff9c, 0, 0o010_600, 0]),
+            ],
+        ),
+        (
+            "common/file-capability-program",
+            vec![
+                exec_with_capabilities("/usr/local/bin/python3", "0000000000000080"),
+                exec_with_capabilities("/usr/bin/tar", "0000000000000004"),
+                exec_with_capabilities("/home/node/x", "000001ffffffffff"),
+            ],
+            vec![
+                exec_with_capabilities("/usr/bin/ping", "0000000000002000"),
+                exec_with_capabilities("/usr/bin/dumpcap", "0000000000003000"),
+                exec_with_capabilities("/usr/bin/newuidmap", "0000000000000080"),
+                exec_with_capabilities("/usr/bin/node", "0"),
+            ],
+        ),
+        (
+            "common/lsm-attribute-write",
+            vec![
+                open_write("/proc/self/attr/current"),
+                open_write("/proc/thread-self/attr/apparmor/exec").refused("EINVAL"),
+                open_write("/proc/self/root/proc/12/task/12/attr/exec"),
+            ],
+            vec![
+                open_read("/proc/self/attr/current"),
+                open_write("/proc/self/attr/current").phase(Phase::Setup),
+                open_write("/proc/self/comm"),
+            ],
+        ),
+        (
+            "common/procfs-other-name",
+            vec![
+                open_write("/tmp/link"),
+                open_write("/dev/shm/x").refused("EROFS"),
+            ],
+            vec![
+                open_write("/proc/self/uid_map"),
+                open_write("/srv/root/proc/self/comm"),
+                open_read("/tmp/link").key("sm-proc"),
+                open_write("/tmp/file").key("sm-hostfs"),
+                // Relative to a handle that the record does not resolve.
+                open_write("self/uid_map"),
+            ],
+        ),
+        (
+            "common/listener",
+            vec![
+                call("bind").socket("inet", "0.0.0.0", Some(4444)),
+                call("bind").socket("inet6", "::", Some(4444)),
+                socketcall(2).socket("inet", "172.17.0.2", Some(1)),
+            ],
+            vec![
+                call("bind").socket("inet", "127.0.0.1", Some(4444)),
+                call("bind").socket("inet6", "::1", Some(4444)),
+                call("bind").socket("inet", "0.0.0.0", Some(0)),
+                call("bind")
+                    .socket("inet", "0.0.0.0", Some(80))
+                    .refused("EACCES"),
+                call("bind").socket("unix", "/tmp/s", None),
+                call("connect").socket("inet", "10.0.0.1", Some(4444)),
+            ],
+        ),
+        (
             "common/runtime-socket",
             vec![
+                socketcall(3).host_path("/var/run/docker.sock", "/run/docker.sock", true),
                 call("connect").host_path("/var/run/docker.sock", "/run/docker.sock", true),
                 open_read("/x").host_path(
                     "/c/containerd.sock",
