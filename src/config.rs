@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actions::Level;
 use anyhow::{Context, bail};
+use detector::Severity;
 use enricher::container::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -197,6 +199,17 @@ pub struct Quarantine {
     pub protect: Vec<String>,
     /// Freeze a quarantined agent again when it is unpaused, started or created anew from outside.
     pub hold: bool,
+    /// How far to go: `notify`, `cut`, `freeze`, `auto` (freeze, and cut the networks that a release brings back exactly),
+    /// `freeze-cut`, `stop`.
+    pub level: Level,
+    /// Cuts and stops that alerts may lead to in an hour; a freeze is never limited.
+    pub budget: usize,
+    /// Seconds after which a quarantine that an alert began ends by itself; 0 is never.
+    pub release_after: u64,
+    /// The level by severity (`high = "cut"`): it holds for every alert of that severity that people are told of.
+    pub levels: BTreeMap<Severity, Level>,
+    /// The level by profile and severity; stands before the one by severity alone.
+    pub profiles: BTreeMap<Profile, BTreeMap<Severity, Level>>,
 }
 
 impl Default for Quarantine {
@@ -206,6 +219,11 @@ impl Default for Quarantine {
             cooldown: 0,
             protect: vec![],
             hold: true,
+            level: Level::Auto,
+            budget: 20,
+            release_after: 0,
+            levels: BTreeMap::new(),
+            profiles: BTreeMap::new(),
         }
     }
 }
@@ -492,6 +510,25 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("100 ms"), "{error}");
+    }
+
+    #[test]
+    fn levels_are_said_by_severity_and_by_profile() {
+        let text = "[quarantine]\nlevel = \"freeze\"\n[quarantine.levels]\nhigh = \"cut\"\n[quarantine.profiles.openclaw]\ncritical = \"stop\"\n";
+        let q = Config::parse(text, "c").unwrap().quarantine;
+        assert_eq!(q.level, Level::Freeze);
+        assert_eq!(q.levels[&Severity::High], Level::Cut);
+        assert_eq!(
+            q.profiles[&Profile::Openclaw][&Severity::Critical],
+            Level::Stop
+        );
+        let error = Config::parse("[quarantine]\nlevel = \"stopp\"\n", "c")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("c:2:9") && error.contains("freeze-cut"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actions::docker::Engine;
+use actions::Level;
+use actions::courier::wire::ToCourier;
+use actions::docker::{Engine, PauseFailure};
 use actions::freeze::{self, handover};
 use actions::quarantine::{Quarantine, Quarantines};
 use anyhow::{Context, bail};
@@ -58,7 +60,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
+pub fn apply(config: &Config, name: &str, level: Level) -> anyhow::Result<Value> {
     need_root()?;
     // The store first: a container must not be frozen without a record of it.
     let (mut quarantines, store) = open(config, false)?;
@@ -85,46 +87,85 @@ pub fn apply(config: &Config, name: &str) -> anyhow::Result<Value> {
         );
     };
     let target = crate::daemon::pipeline::target_of(&found.runtime);
-    let frozen = freeze::freeze(&target)?;
-    let at = now_ms();
+    let frozen = if level.freezes() {
+        Some(freeze::freeze(&target)?)
+    } else {
+        None
+    };
     let container = Container {
         name: Some(seen.name.clone()),
         ..Container::from_id(seen.container_id.clone())
     };
-    let quarantine = Quarantine::by_hand(
-        &container,
-        "ordered by a person",
-        target.clone(),
-        Some(&frozen),
-        at,
-    );
-    quarantines.begin(quarantine)?;
-    let mut said = vec![format!(
-        "{} is frozen ({} µs)",
-        seen.name,
-        frozen.took.as_micros()
-    )];
-    let held = handover::hold(&target, &frozen)?;
-    let result = runtime.block_on(engine.pause(&seen.container_id));
-    match (held, &result) {
-        (Some(held), Ok(_)) => held.paused(),
-        (Some(held), Err(_)) => {
-            held.not_paused()?;
-        }
-        (None, _) => {}
+    let quarantine = Quarantine {
+        level,
+        ..Quarantine::by_hand(
+            &container,
+            "ordered by a person",
+            target.clone(),
+            frozen.as_ref(),
+            now_ms(),
+        )
+    };
+    let mut next = Some(quarantines.begin(quarantine)?);
+    let mut said = Vec::new();
+    let mut held = None;
+    if let Some(frozen) = &frozen {
+        said.push(format!(
+            "{} is frozen ({} µs)",
+            seen.name,
+            frozen.took.as_micros()
+        ));
+        held = handover::hold(&target, frozen)?;
     }
-    let next = quarantines.on_paused(&seen.container_id, &result, now_ms())?;
-    match &result {
-        Ok(_) => said.push("Docker says paused".into()),
-        Err(e) => said.push(format!(
-            "Docker does not agree yet ({e}); the freeze holds all the same"
-        )),
-    }
-    if next.is_some() {
-        let disabled = runtime
-            .block_on(engine.disable_restart(&seen.container_id))
-            .map_err(|e| e.to_string());
-        quarantines.on_restart_disabled(&seen.container_id, &disabled, now_ms())?;
+    let id = seen.container_id.as_str();
+    while let Some(request) = next {
+        next = match request {
+            ToCourier::Pause { .. } => {
+                let result = runtime.block_on(engine.pause(id));
+                match (held.take(), &result) {
+                    (Some(held), Ok(_)) => held.paused(),
+                    (Some(held), Err(_)) => {
+                        held.not_paused()?;
+                    }
+                    (None, _) => {}
+                }
+                said.push(match &result {
+                    Ok(_) => "Docker says paused".into(),
+                    Err(e) => {
+                        format!("Docker does not agree yet ({e}); the freeze holds all the same")
+                    }
+                });
+                quarantines.on_paused(id, &result, now_ms())?
+            }
+            ToCourier::DisableRestart { .. } => {
+                let result = runtime.block_on(engine.disable_restart(id));
+                quarantines.on_restart_disabled(id, &words(result), now_ms())?
+            }
+            ToCourier::Inspect { .. } => {
+                let result = runtime.block_on(engine.inspect(id)).map(Box::new);
+                quarantines.on_inspected(id, &words(result), now_ms())?
+            }
+            ToCourier::Cut {
+                exact_only, was, ..
+            } => {
+                let result = words(runtime.block_on(engine.cut(id, exact_only, &was)));
+                said.push(match &result {
+                    Ok(cut) => format!("networks: {}", cut.words()),
+                    Err(e) => format!("it was not taken off its networks: {e}"),
+                });
+                quarantines.on_cut(id, &result, now_ms())?
+            }
+            ToCourier::Stop { .. } => {
+                let result = words(runtime.block_on(engine.stop(id)));
+                said.push(match &result {
+                    Ok(()) => "it is stopped".into(),
+                    Err(e) => format!("it was not stopped: {e}"),
+                });
+                quarantines.on_stopped(id, &result, now_ms())?;
+                None
+            }
+            _ => None,
+        };
     }
     said.push(format!(
         "release it with: syscall-monitor quarantine release {}",
@@ -152,7 +193,7 @@ pub fn release(config: &Config, what: &str) -> anyhow::Result<Value> {
     }
     let engine = Engine::connect(&config.docker.socket.display().to_string(), DOCKER_LIMIT)?;
     let mut report = runtime()?.block_on(engine.release(&q));
-    if report.complete && !report.gone {
+    if report.complete && !report.gone && q.level.freezes() {
         match freeze::thaw(&q.target) {
             Ok(_) => {
                 handover::resume_all(&q.target);
@@ -168,6 +209,10 @@ pub fn release(config: &Config, what: &str) -> anyhow::Result<Value> {
     drop(quarantines);
     store.close()?;
     Ok(json!({"said": report.said, "complete": report.complete}))
+}
+
+fn words<T>(result: Result<T, PauseFailure>) -> Result<T, String> {
+    result.map_err(|e| e.to_string())
 }
 
 fn need_root() -> anyhow::Result<()> {

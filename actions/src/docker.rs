@@ -1,6 +1,7 @@
 //! Docker's part of a quarantine: pause, restart policy, and the way back. Courier side; every call has a time limit.
 
-use std::collections::BTreeMap;
+mod networks;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -8,55 +9,18 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointIpamConfig,
-    EndpointSettings, NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, RestartPolicy,
+    RestartPolicyNameEnum,
 };
-use bollard::query_parameters::LogsOptionsBuilder;
+use bollard::query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder};
 use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt;
 
 use crate::courier::wire::{Inspection, ReleaseReport};
 use crate::quarantine::Quarantine;
 
-/// Restart policy and networks of a container as they were found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
-    /// `no`, `always`, `unless-stopped`, `on-failure`; `None` when Docker did not say.
-    pub restart_policy: Option<String>,
-    /// Retries of `on-failure`.
-    pub restart_retries: i64,
-    /// Network mode (`bridge`, `host`, `container:…`, a network's name).
-    pub network_mode: Option<String>,
-    /// Networks by name.
-    pub networks: BTreeMap<String, Endpoint>,
-}
-
-/// A place in a network, as far as it can be asked for again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// Id of the network.
-    pub network_id: Option<String>,
-    /// Addresses that were asked for (not those that were merely given); Docker tells "none asked for" (`{}`) from "nothing
-    /// said" (`null`), here and below, and so do we, for the way back is to be exact.
-    pub addresses: Option<Addresses>,
-    /// Aliases that were asked for.
-    pub aliases: Option<Vec<String>>,
-    /// Links.
-    pub links: Option<Vec<String>>,
-    /// Options of the driver.
-    pub driver_opts: Option<BTreeMap<String, String>>,
-    /// Which network gives the default route.
-    pub gateway_priority: Option<i64>,
-}
-
-/// Addresses that were asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Addresses {
-    pub ipv4: Option<String>,
-    pub ipv6: Option<String>,
-    pub link_local: Option<Vec<String>>,
-}
+use networks::before;
+pub use networks::{Addresses, Before, Cut, Endpoint};
 
 /// Docker paused it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -338,6 +302,35 @@ impl Engine {
             .await
     }
 
+    /// Kills a container, also one that is paused: the signal is there before anything of it runs again. One that does not run is
+    /// no error. Returns when Docker says that it does not run.
+    ///
+    /// # Errors
+    /// [`PauseFailure`].
+    pub async fn stop(&self, id: &str) -> Result<(), PauseFailure> {
+        let options = KillContainerOptionsBuilder::default()
+            .signal("SIGKILL")
+            .build();
+        let killed = self
+            .call("kill", self.docker.kill_container(id, Some(options)))
+            .await;
+        let until = tokio::time::Instant::now() + self.limit;
+        loop {
+            let found = self.look(id).await?;
+            if !runs(&found) {
+                return Ok(());
+            }
+            // What Docker said counts only when it is still there.
+            if killed.is_err() || tokio::time::Instant::now() >= until {
+                killed?;
+                return Err(PauseFailure::TimedOut {
+                    what: "kill".into(),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Brings back networks and restart policy as they were found, then unpauses: what runs again has its networks. What
     /// is so already is said and is no error; a container that is gone neither.
     pub async fn release(&self, q: &Quarantine) -> ReleaseReport {
@@ -362,11 +355,7 @@ impl Engine {
                 return report;
             }
         };
-        let running = found
-            .state
-            .as_ref()
-            .and_then(|s| s.running)
-            .unwrap_or(false);
+        let running = runs(&found);
         if let Some(was) = &q.before {
             self.restore_networks(id, was, &before(&found), &mut report)
                 .await;
@@ -377,7 +366,8 @@ impl Engine {
                 .said
                 .push("restart policy and networks were never changed".into());
         }
-        if is_paused(&found) {
+        // Who was cut only was never paused by us.
+        if is_paused(&found) && q.level.freezes() {
             match self
                 .call("unpause", self.docker.unpause_container(id))
                 .await
@@ -393,53 +383,26 @@ impl Engine {
             }
         } else if running {
             report.said.push("Docker does not hold it paused".into());
+        } else if q.stopped_at.is_some() {
+            // It ran when we stopped it.
+            match self
+                .call("start", self.docker.start_container(id, None))
+                .await
+            {
+                Ok(()) => report
+                    .said
+                    .push("started again; what it had in memory is lost".into()),
+                Err(failure) => {
+                    report.complete = false;
+                    report.said.push(format!("not started: {failure}"));
+                }
+            }
         } else {
             report
                 .said
                 .push("it does not run; `docker start` starts it".into());
         }
         report
-    }
-
-    async fn restore_networks(
-        &self,
-        id: &str,
-        was: &Before,
-        now: &Before,
-        report: &mut ReleaseReport,
-    ) {
-        for (name, endpoint) in was
-            .networks
-            .iter()
-            .filter(|(name, _)| !now.networks.contains_key(*name))
-        {
-            let request = NetworkConnectRequest {
-                container: id.to_owned(),
-                endpoint_config: Some(endpoint.settings()),
-            };
-            match self
-                .call(
-                    "network connect",
-                    self.docker.connect_network(name, request),
-                )
-                .await
-            {
-                Ok(()) => report.said.push(format!("network {name} connected again")),
-                Err(failure) => {
-                    report.complete = false;
-                    report
-                        .said
-                        .push(format!("network {name} not connected: {failure}"));
-                }
-            }
-        }
-        if was
-            .networks
-            .keys()
-            .all(|name| now.networks.contains_key(name))
-        {
-            report.said.push("networks are as they were".into());
-        }
     }
 
     async fn restore_restart(
@@ -473,71 +436,16 @@ impl Engine {
     }
 }
 
+fn runs(found: &ContainerInspectResponse) -> bool {
+    found
+        .state
+        .as_ref()
+        .and_then(|s| s.running)
+        .unwrap_or(false)
+}
+
 fn is_paused(found: &ContainerInspectResponse) -> bool {
     found.state.as_ref().is_some_and(|s| {
         s.paused == Some(true) || s.status == Some(ContainerStateStatusEnum::PAUSED)
     })
-}
-
-fn before(found: &ContainerInspectResponse) -> Before {
-    let host = found.host_config.as_ref();
-    let restart = host.and_then(|h| h.restart_policy.as_ref());
-    let policy = restart.and_then(|r| r.name).map(|n| n.to_string());
-    let id = found.id.as_deref().unwrap_or_default();
-    let networks = found
-        .network_settings
-        .as_ref()
-        .and_then(|n| n.networks.as_ref());
-    Before {
-        // Docker writes the empty word for "no" in containers of old clients.
-        restart_policy: policy.map(|p| if p.is_empty() { "no".to_owned() } else { p }),
-        restart_retries: restart.and_then(|r| r.maximum_retry_count).unwrap_or(0),
-        network_mode: host.and_then(|h| h.network_mode.clone()),
-        networks: networks
-            .into_iter()
-            .flatten()
-            .map(|(name, settings)| (name.clone(), Endpoint::from_settings(settings, id)))
-            .collect(),
-    }
-}
-
-impl Endpoint {
-    fn from_settings(settings: &EndpointSettings, container_id: &str) -> Self {
-        let set = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
-        // Older engines list the container's short id among the aliases, and add it again by themselves.
-        let own = |a: &String| a.len() >= 12 && container_id.starts_with(a.as_str());
-        Self {
-            network_id: set(&settings.network_id),
-            addresses: settings.ipam_config.as_ref().map(|i| Addresses {
-                ipv4: set(&i.ipv4_address),
-                ipv6: set(&i.ipv6_address),
-                link_local: i.link_local_ips.clone(),
-            }),
-            aliases: settings
-                .aliases
-                .as_ref()
-                .map(|all| all.iter().filter(|a| !own(a)).cloned().collect()),
-            links: settings.links.clone(),
-            driver_opts: settings
-                .driver_opts
-                .clone()
-                .map(|o| o.into_iter().collect()),
-            gateway_priority: settings.gw_priority,
-        }
-    }
-
-    fn settings(&self) -> EndpointSettings {
-        EndpointSettings {
-            ipam_config: self.addresses.as_ref().map(|a| EndpointIpamConfig {
-                ipv4_address: a.ipv4.clone(),
-                ipv6_address: a.ipv6.clone(),
-                link_local_ips: a.link_local.clone(),
-            }),
-            aliases: self.aliases.clone(),
-            links: self.links.clone(),
-            driver_opts: self.driver_opts.clone().map(|o| o.into_iter().collect()),
-            gw_priority: self.gateway_priority,
-            ..EndpointSettings::default()
-        }
-    }
 }

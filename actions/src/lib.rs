@@ -34,4 +34,4 @@ mod fixture;
 
 pub use ledger::{Ledger, LedgerError};
 pub use message::Message;
-pub use policy::{Decision, Policy, Scope, Verdict};
+pub use policy::{Decision, Level, Policy, Scope, Verdict};

@@ -3,7 +3,10 @@
 //! The guards, in the order in which they speak: the rule must ask for it; there must be a container, named by an
 //! attribution that is certain; it must not be our own; it must not be protected by root's configuration; it must be an
 //! agent, unless the scope is all; and a person's release keeps the same rule from freezing again during the cool-down.
-//! Nothing that a container can say of itself (labels, names alone) takes it out.
+//! Nothing that a container can say of itself (labels, names alone) takes it out. How far we go is root's [`Ladder`].
+
+mod budget;
+mod level;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +14,9 @@ use std::time::Duration;
 use detector::Alert;
 use detector::alert::Response;
 use serde::{Deserialize, Serialize};
+
+pub use budget::Budget;
+pub use level::{Ladder, Level};
 
 use crate::glob;
 
@@ -42,6 +48,8 @@ pub struct Policy {
     pub cooldown: Duration,
     /// Id of the container that the monitor itself runs in, if it does.
     pub self_container: Option<String>,
+    /// How far to go, by severity and profile.
+    pub ladder: Ladder,
 }
 
 /// What is known of the container beside the alert.
@@ -61,6 +69,8 @@ pub struct Situation {
 pub enum Verdict {
     /// Freeze the container, then tell.
     Freeze,
+    /// Take the container off its networks and let it run, then tell.
+    Cut,
     /// Tell people.
     NotifyOnly,
     /// Keep it in the history.
@@ -71,6 +81,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Freeze => "freeze",
+            Self::Cut => "cut",
             Self::NotifyOnly => "notify only",
             Self::Nothing => "nothing",
         })
@@ -112,6 +123,9 @@ pub struct Decision {
     pub container: Option<DecisionContainer>,
     /// What is to be done.
     pub verdict: Verdict,
+    /// How far to go; notify for everything that leaves the container alone.
+    #[serde(default = "notify")]
+    pub level: Level,
     /// Why, one sentence for a person.
     pub reason: String,
     /// Decided only: nothing is done.
@@ -123,7 +137,17 @@ pub struct Decision {
     pub steps: Vec<Step>,
 }
 
+/// Of a decision that was stored before there were levels.
+fn notify() -> Level {
+    Level::Notify
+}
+
 impl Decision {
+    /// Is anything to be done to the container (and not a dry run)?
+    pub fn acts(&self) -> bool {
+        matches!(self.verdict, Verdict::Freeze | Verdict::Cut) && !self.dry_run
+    }
+
     /// Is the container to be frozen now (a freeze, and not a dry run)?
     pub fn freezes(&self) -> bool {
         self.verdict == Verdict::Freeze && !self.dry_run
@@ -142,7 +166,11 @@ impl Policy {
 
     /// Decides.
     pub fn decide_in(&self, alert: &Alert, now_ms: u64, situation: &Situation) -> Decision {
-        let (verdict, reason) = self.verdict(alert, now_ms, situation);
+        let (level, verdict, reason) = match self.judge(alert, now_ms, situation) {
+            Ok((level, why)) if level.freezes() => (level, Verdict::Freeze, why),
+            Ok((level, why)) => (level, Verdict::Cut, why),
+            Err((verdict, why)) => (Level::Notify, verdict, why),
+        };
         Decision {
             id: format!("D-{}", alert.id),
             alert: alert.id,
@@ -151,6 +179,7 @@ impl Policy {
                 name: c.name.clone(),
             }),
             verdict,
+            level,
             reason,
             dry_run: self.dry_run,
             at_ms: now_ms,
@@ -158,24 +187,40 @@ impl Policy {
         }
     }
 
-    fn verdict(&self, alert: &Alert, now_ms: u64, situation: &Situation) -> (Verdict, String) {
-        let notify = |why: String| (Verdict::NotifyOnly, why);
-        match alert.response {
-            Response::Log => {
-                return (
+    /// How far to go and why; or what else is to be done, and why no more.
+    fn judge(
+        &self,
+        alert: &Alert,
+        now_ms: u64,
+        situation: &Situation,
+    ) -> Result<(Level, String), (Verdict, String)> {
+        let notify = |why: String| Err((Verdict::NotifyOnly, why));
+        let profile = alert.container.as_ref().and_then(|c| c.profile);
+        let said = self.ladder.said(alert.severity, profile);
+        // What root says of a severity holds for all of it that people are told of; else the rule itself must ask for it.
+        let level = match (alert.response, said) {
+            (Response::Log, _) => {
+                return Err((
                     Verdict::Nothing,
                     "the rule asks for a place in the history only".into(),
-                );
+                ));
             }
-            Response::Alert => return notify("the rule asks for an alert only".into()),
-            Response::AlertAndLog => {
+            (_, Some(level)) => level,
+            (Response::Alert, None) => return notify("the rule asks for an alert only".into()),
+            (Response::AlertAndLog, None) => {
                 return notify("the rule asks for an alert and a line in the security log".into());
             }
-            Response::Quarantine => {}
-        }
+            (Response::Quarantine, None) => self.ladder.level,
+        };
         let Some(container) = &alert.container else {
             return notify("it happened on the host, and the host is never frozen".into());
         };
+        if level == Level::Notify {
+            return notify(format!(
+                "the configuration says notify for a {} alert (quarantine.level, levels, profiles)",
+                alert.severity
+            ));
+        }
         if !alert.attribution.certain {
             return notify(
                 "which container did it is not certain, and nobody is frozen on a guess".into(),
@@ -212,10 +257,14 @@ impl Policy {
         if let Some(since) = situation.quarantined_at_ms {
             // Audit's clock is coarse and runs behind, never ahead: an event that is later than the freeze is real.
             if alert.time_ms > since {
-                return (
-                    Verdict::Freeze,
+                return Ok((
+                    if level.freezes() {
+                        level
+                    } else {
+                        Level::Freeze
+                    },
                     format!("{why}; it runs although it is quarantined, so it is frozen again"),
-                );
+                ));
             }
             return notify("it is quarantined already".into());
         }
@@ -228,7 +277,7 @@ impl Policy {
                     .into(),
             );
         }
-        (Verdict::Freeze, why)
+        Ok((level, why))
     }
 
     fn protected_by<'a>(&'a self, alert: &Alert, situation: &Situation) -> Option<&'a str> {
@@ -255,229 +304,4 @@ fn same_id(own: &str, id: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::alert;
-    use detector::Severity;
-
-    fn verdict(policy: &Policy, alert: &Alert) -> Verdict {
-        policy.decide(alert, 0, false).verdict
-    }
-
-    #[test]
-    fn a_certain_critical_alert_of_an_agent_freezes_it() {
-        let decision = Policy::default().decide(&alert(42), 7, false);
-        assert_eq!(
-            (decision.verdict, decision.id.as_str(), decision.at_ms),
-            (Verdict::Freeze, "D-42", 7)
-        );
-        assert!(decision.freezes());
-        let text = serde_json::to_string(&decision).unwrap();
-        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
-    }
-
-    #[test]
-    fn nobody_is_frozen_on_a_guess() {
-        let mut a = alert(1);
-        a.attribution.certain = false;
-        let decision = Policy {
-            scope: Scope::All,
-            ..Policy::default()
-        }
-        .decide(&a, 0, false);
-        assert_eq!(decision.verdict, Verdict::NotifyOnly);
-        assert!(decision.reason.contains("not certain"));
-    }
-
-    #[test]
-    fn the_host_is_never_frozen() {
-        let mut a = alert(1);
-        a.container = None;
-        assert_eq!(
-            verdict(
-                &Policy {
-                    scope: Scope::All,
-                    ..Policy::default()
-                },
-                &a
-            ),
-            Verdict::NotifyOnly
-        );
-    }
-
-    #[test]
-    fn only_agents_are_frozen_unless_the_scope_is_all() {
-        let mut a = alert(1);
-        if let Some(c) = &mut a.container {
-            c.profile = None;
-        }
-        assert_eq!(verdict(&Policy::default(), &a), Verdict::NotifyOnly);
-        assert_eq!(
-            verdict(
-                &Policy {
-                    scope: Scope::All,
-                    ..Policy::default()
-                },
-                &a
-            ),
-            Verdict::Freeze
-        );
-        assert_eq!(
-            verdict(
-                &Policy {
-                    scope: Scope::None,
-                    ..Policy::default()
-                },
-                &alert(1)
-            ),
-            Verdict::NotifyOnly
-        );
-    }
-
-    #[test]
-    fn the_rule_s_response_decides_not_its_level() {
-        for (response, expected) in [
-            (Response::Log, Verdict::Nothing),
-            (Response::Alert, Verdict::NotifyOnly),
-            (Response::AlertAndLog, Verdict::NotifyOnly),
-            (Response::Quarantine, Verdict::Freeze),
-        ] {
-            let mut a = alert(1);
-            a.response = response;
-            a.severity = Severity::Critical;
-            assert_eq!(verdict(&Policy::default(), &a), expected, "{response:?}");
-        }
-    }
-
-    #[test]
-    fn a_dry_run_decides_and_does_not_act() {
-        let decision = Policy {
-            dry_run: true,
-            ..Policy::default()
-        }
-        .decide(&alert(1), 0, false);
-        assert_eq!(
-            (decision.verdict, decision.dry_run, decision.freezes()),
-            (Verdict::Freeze, true, false)
-        );
-    }
-
-    #[test]
-    fn the_monitor_does_not_freeze_itself() {
-        for own in ["ab".repeat(32), "ab".repeat(6)] {
-            let policy = Policy {
-                self_container: Some(own),
-                ..Policy::default()
-            };
-            assert_eq!(verdict(&policy, &alert(1)), Verdict::NotifyOnly);
-        }
-        // Too short to be an id, or somebody else's.
-        for own in ["ab".to_owned(), "cd".repeat(32), String::new()] {
-            let policy = Policy {
-                self_container: Some(own),
-                ..Policy::default()
-            };
-            assert_eq!(verdict(&policy, &alert(1)), Verdict::Freeze);
-        }
-    }
-
-    #[test]
-    fn a_name_alone_does_not_protect_an_agent() {
-        let policy = Policy {
-            protect: vec!["openclaw-*".into()],
-            ..Policy::default()
-        };
-        assert_eq!(verdict(&policy, &alert(1)), Verdict::Freeze);
-        let mut other = alert(1);
-        if let Some(c) = &mut other.container {
-            c.profile = None;
-        }
-        let policy = Policy {
-            scope: Scope::All,
-            ..policy
-        };
-        assert_eq!(verdict(&policy, &other), Verdict::NotifyOnly);
-    }
-
-    #[test]
-    fn a_digest_protects_and_an_unknown_one_does_not() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let known = Situation {
-            image_id: Some(digest.clone()),
-            ..Situation::default()
-        };
-        for entry in [digest.clone(), format!("openclaw-*@{digest}")] {
-            let policy = Policy {
-                protect: vec![entry],
-                ..Policy::default()
-            };
-            assert_eq!(
-                policy.decide_in(&alert(1), 0, &known).verdict,
-                Verdict::NotifyOnly
-            );
-            assert_eq!(
-                policy
-                    .decide_in(&alert(1), 0, &Situation::default())
-                    .verdict,
-                Verdict::Freeze
-            );
-        }
-        let policy = Policy {
-            protect: vec![format!("other-*@{digest}")],
-            ..Policy::default()
-        };
-        assert_eq!(
-            policy.decide_in(&alert(1), 0, &known).verdict,
-            Verdict::Freeze
-        );
-    }
-
-    #[test]
-    fn who_runs_although_quarantined_is_frozen_again() {
-        let a = alert(1);
-        let since = |ms| Situation {
-            quarantined_at_ms: Some(ms),
-            ..Situation::default()
-        };
-        let policy = Policy::default();
-        assert_eq!(policy.decide(&a, 0, true).verdict, Verdict::NotifyOnly);
-        assert_eq!(
-            policy.decide_in(&a, 0, &since(a.time_ms)).verdict,
-            Verdict::NotifyOnly
-        );
-        let again = policy.decide_in(&a, 0, &since(a.time_ms - 1));
-        assert_eq!(again.verdict, Verdict::Freeze);
-        assert!(again.reason.contains("frozen again"));
-    }
-
-    #[test]
-    fn after_a_release_the_same_rule_waits_for_the_cool_down() {
-        let a = alert(1);
-        let policy = Policy {
-            cooldown: Duration::from_secs(60),
-            ..Policy::default()
-        };
-        let released = |rule: &str| Situation {
-            released: Some((rule.into(), 1000)),
-            ..Situation::default()
-        };
-        assert_eq!(
-            policy.decide_in(&a, 60_999, &released(&a.rule)).verdict,
-            Verdict::NotifyOnly
-        );
-        assert_eq!(
-            policy.decide_in(&a, 61_000, &released(&a.rule)).verdict,
-            Verdict::Freeze
-        );
-        assert_eq!(
-            policy.decide_in(&a, 1001, &released("another")).verdict,
-            Verdict::Freeze
-        );
-        assert_eq!(
-            Policy::default()
-                .decide_in(&a, 1001, &released(&a.rule))
-                .verdict,
-            Verdict::Freeze
-        );
-    }
-}
+mod tests;

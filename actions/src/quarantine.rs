@@ -9,15 +9,17 @@ use enricher::container::{Container, Profile};
 use serde::{Deserialize, Serialize};
 
 use crate::courier::wire::{ReleaseReport, ToCourier};
-use crate::docker::{Before, PauseFailure, Paused};
+use crate::docker::{Before, Cut, PauseFailure, Paused};
 use crate::evidence::Summary;
 use crate::freeze::{FreezeTarget, Frozen, How};
 use crate::ledger::{Ledger, LedgerError};
-use crate::policy::Step;
+use crate::policy::{Level, Step};
 
 mod claim;
+mod ladder;
 
 pub use claim::{By, Claim, Identity};
+pub use ladder::{Slipped, Stage};
 
 /// Area of the ledger.
 pub const AREA: &str = "quarantine";
@@ -71,6 +73,27 @@ pub struct Quarantine {
     pub before: Option<Before>,
     /// The restart policy was set to `no` by us.
     pub restart_disabled: bool,
+    /// How far it goes.
+    #[serde(default = "before_levels")]
+    pub level: Level,
+    /// A person ordered it, or ordered it to go further: no budget holds that up.
+    #[serde(default)]
+    pub ordered: bool,
+    /// What came of taking it off its networks; `None` until that is done.
+    #[serde(default)]
+    pub cut: Option<Cut>,
+    /// When it was cut, milliseconds since the epoch.
+    #[serde(default)]
+    pub cut_at: Option<u64>,
+    /// When it was stopped by us, milliseconds since the epoch.
+    #[serde(default)]
+    pub stopped_at: Option<u64>,
+    /// Evidence is to be taken before its networks are cut and before it is stopped.
+    #[serde(default)]
+    pub wants_evidence: bool,
+    /// Why Docker did not do the last step that it was asked for; asked again.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// What tells the agent when it comes back in another container.
     #[serde(default)]
     pub identity: Identity,
@@ -87,6 +110,11 @@ pub struct Quarantine {
     pub released_at: Option<u64>,
     /// What was done, in order.
     pub steps: Vec<Step>,
+}
+
+/// A quarantine that was stored before there were levels was a freeze.
+fn before_levels() -> Level {
+    Level::Freeze
 }
 
 impl Quarantine {
@@ -124,6 +152,7 @@ impl Quarantine {
             agent: container.agent.clone(),
             image: container.image.clone(),
             profile: container.profile,
+            ordered: true,
             ..Self::base(reason, target, frozen, at_ms)
         }
     }
@@ -145,6 +174,13 @@ impl Quarantine {
             docker_state: DockerState::Pending,
             before: None,
             restart_disabled: false,
+            level: Level::Freeze,
+            ordered: false,
+            cut: None,
+            cut_at: None,
+            stopped_at: None,
+            wants_evidence: false,
+            trouble: None,
             identity: Identity::default(),
             twin: None,
             evidence: None,
@@ -170,6 +206,7 @@ impl Quarantine {
             name: self.name.clone(),
             agent: self.agent.clone(),
             at_ms: self.at_ms,
+            runs: !self.level.freezes(),
             identity: self.identity.clone(),
         }
     }
@@ -350,16 +387,22 @@ impl Quarantines {
         {
             q.before = q.before.or_else(|| old.before.clone());
             q.restart_disabled |= old.restart_disabled;
+            q.level = q.level.max(old.level);
+            q.ordered |= old.ordered;
+            q.cut = q.cut.or_else(|| old.cut.clone());
+            q.cut_at = q.cut_at.or(old.cut_at);
             q.evidence = q.evidence.or_else(|| old.evidence.clone());
             q.steps = old.steps.clone();
         }
         let at = q.at_ms;
-        let detail = match q.frozen_how {
-            Some(how) => format!("{how:?} in {} µs", q.frozen_us),
-            None => "not directly; Docker alone is asked".to_owned(),
-        };
-        q.step("freeze", q.frozen_how.is_some(), detail, at);
-        let request = pause_request(&q);
+        if q.level.freezes() {
+            let detail = match q.frozen_how {
+                Some(how) => format!("{how:?} in {} µs", q.frozen_us),
+                None => "not directly; Docker alone is asked".to_owned(),
+            };
+            q.step("freeze", q.frozen_how.is_some(), detail, at);
+        }
+        let request = q.first_request();
         self.save(q)?;
         Ok(request)
     }
@@ -372,11 +415,7 @@ impl Quarantines {
     /// What has to be asked of the courier after a start, or when the engine is back: everything that is not done yet.
     pub fn unfinished(&self) -> Vec<ToCourier> {
         self.standing()
-            .filter_map(|q| match q.docker_state {
-                DockerState::Paused if !q.restart_disabled => Some(disable_request(q)),
-                DockerState::Paused => None,
-                DockerState::Pending | DockerState::Failed { .. } => Some(pause_request(q)),
-            })
+            .filter_map(|q| q.next(Stage::Pause))
             .collect()
     }
 
@@ -411,7 +450,7 @@ impl Quarantines {
                     "Docker says paused"
                 };
                 q.step("docker pause", true, detail, now_ms);
-                (!q.restart_disabled).then(|| disable_request(&q))
+                q.next(Stage::Restart)
             }
             Err(failure) => {
                 q.docker_state = DockerState::Failed {
@@ -434,19 +473,23 @@ impl Quarantines {
         container_id: &str,
         result: &Result<(), String>,
         now_ms: u64,
-    ) -> Result<(), QuarantineError> {
+    ) -> Result<Option<ToCourier>, QuarantineError> {
         let Some(mut q) = self.by_id(container_id) else {
-            return Ok(());
+            return Ok(None);
         };
         q.restart_disabled = result.is_ok();
+        q.trouble = result.as_ref().err().cloned();
         let detail = result
             .as_ref()
             .map_or_else(Clone::clone, |()| "no".to_owned());
         q.step("restart policy", result.is_ok(), detail, now_ms);
-        self.save(q)
+        // A restart policy that cannot be set keeps nobody on the network.
+        let next = q.next(Stage::Cut);
+        self.save(q)?;
+        Ok(next)
     }
 
-    /// Its evidence was taken.
+    /// Its evidence was taken. What waited for that is the request that comes back.
     ///
     /// # Errors
     /// [`QuarantineError::Ledger`].
@@ -455,11 +498,11 @@ impl Quarantines {
         container_id: &str,
         summary: Summary,
         now_ms: u64,
-    ) -> Result<(), QuarantineError> {
+    ) -> Result<Option<ToCourier>, QuarantineError> {
         // It may be released by now; the evidence is its all the same.
         let found = self.all.values().filter(|q| q.container_id == container_id);
         let Some(mut q) = found.max_by_key(|q| q.at_ms).cloned() else {
-            return Ok(());
+            return Ok(None);
         };
         let detail = match &summary.dir {
             Some(dir) => format!(
@@ -472,7 +515,15 @@ impl Quarantines {
         };
         q.step("evidence", summary.dir.is_some(), detail, now_ms);
         q.evidence = Some(summary);
-        self.save(q)
+        let settled =
+            q.docker_state == DockerState::Paused && (q.restart_disabled || q.trouble.is_some());
+        let next = if q.stands() && settled {
+            q.next(Stage::Cut)
+        } else {
+            None
+        };
+        self.save(q)?;
+        Ok(next)
     }
 
     /// The request to release, by what a person typed. Nothing is changed yet.
@@ -537,6 +588,8 @@ impl Quarantines {
             return Ok(None);
         };
         q.docker_state = DockerState::Pending;
+        // It may have been started, and not only thawed.
+        q.stopped_at = None;
         q.target = target;
         if let Some(frozen) = frozen {
             q.frozen_how = Some(frozen.how);

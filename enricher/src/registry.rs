@@ -197,6 +197,11 @@ impl Registry {
         if container.engine == Engine::Unknown {
             container.engine = entry.container.engine;
         }
+        // Who reaches the engine can rename a container; an agent stays the agent that it was.
+        if entry.known && entry.container.profile.is_some() {
+            container.profile = entry.container.profile;
+            container.agent.clone_from(&entry.container.agent);
+        }
         // The supervisor's program told it, the engine did not.
         if container.oci_runtime.is_none() {
             container.oci_runtime = entry.container.oci_runtime.clone();

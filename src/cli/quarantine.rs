@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use actions::Level;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -37,10 +38,14 @@ pub enum QuarantineCommand {
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
     },
-    /// Freeze a container now
+    /// Freeze a container now, or go further with one that is quarantined
     Apply {
         /// Name, or the first digits of the id
         container: String,
+        /// How far: cut (off its networks, and it runs on), freeze, auto (and off the networks that come back exactly),
+        /// freeze-cut (and off all of them), stop (and killed; what it has in memory is lost)
+        #[arg(long, value_parser = level, default_value = "freeze")]
+        level: Level,
     },
     /// Bring a container back: restart policy and networks as they were, then it runs on
     Release {
@@ -85,12 +90,13 @@ pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitC
                 Ok(())
             })?;
         }
-        QuarantineCommand::Apply { container } => {
+        QuarantineCommand::Apply { container, level } => {
             let answer: Value = match &client {
-                Some(client) => {
-                    client.post("/v1/quarantine/apply", &json!({"container": container}))?
-                }
-                None => offline::apply(&config, container)?,
+                Some(client) => client.post(
+                    "/v1/quarantine/apply",
+                    &json!({"container": container, "level": level}),
+                )?,
+                None => offline::apply(&config, container, *level)?,
             };
             said(&mut out, &answer)?;
         }
@@ -108,6 +114,15 @@ pub fn run(config: Option<&Path>, args: &QuarantineArgs) -> anyhow::Result<ExitC
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A level that does something, by its name.
+fn level(text: &str) -> Result<Level, String> {
+    let mut levels = Level::ALL.into_iter().filter(|l| *l != Level::Notify);
+    levels.clone().find(|l| l.name() == text).ok_or_else(|| {
+        let names: Vec<_> = levels.by_ref().map(Level::name).collect();
+        format!("there is no such level; choose one of {}", names.join(", "))
+    })
 }
 
 fn said(out: &mut impl Write, answer: &Value) -> std::io::Result<()> {
@@ -272,9 +287,11 @@ fn describe(q: &Value) -> String {
                 us as f64 / 1000.0,
                 text(q, "frozen_how")
             ),
+            _ if text(q, "level") == "cut" => "no: it runs, off its networks".into(),
             _ => "by Docker alone".into(),
         },
     );
+    line("level", text(q, "level"));
     line("docker", &docker(q));
     for step in q
         .get("steps")

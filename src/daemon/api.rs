@@ -167,13 +167,21 @@ struct Name {
     container: String,
 }
 
+#[derive(Deserialize)]
+struct Apply {
+    container: String,
+    /// How far; a freeze when nothing is said.
+    level: Option<actions::Level>,
+}
+
 async fn apply(
     State(api): State<Api>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Json(name): Json<Name>,
+    Json(wish): Json<Apply>,
 ) -> Result<Json<Value>, Refused> {
     root_only(caller)?;
-    order(&api, Order::Apply(name.container)).await
+    let level = wish.level.unwrap_or(actions::Level::Freeze);
+    order(&api, Order::Apply(wish.container, level)).await
 }
 
 async fn release(

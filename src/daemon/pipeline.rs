@@ -562,11 +562,8 @@ impl Judge {
                 .profile
                 .is_some_and(|p| self.chosen.profiles.contains(&p));
             let situation = self.situation(&alert);
-            // Under `full` it was told when it happened; only a freeze is news.
-            let news = self
-                .policy
-                .decide_in(&alert, now_ms(), &situation)
-                .freezes();
+            // Under `full` it was told when it happened; only a freeze or a cut is news.
+            let news = self.policy.decide_in(&alert, now_ms(), &situation).acts();
             if if self.chosen.full { news } else { chosen } {
                 self.on_detected(Detected::New(alert));
             }

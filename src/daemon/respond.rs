@@ -5,6 +5,7 @@
 
 pub mod evidence;
 pub mod hold;
+mod ladder;
 mod orders;
 mod untold;
 mod upkeep;
@@ -19,7 +20,7 @@ use actions::docker::PauseFailure;
 use actions::freeze::{self, FreezeTarget, Frozen, How, handover};
 use actions::notify::Outcome;
 use actions::outbox::Outbox;
-use actions::policy::{Decision, Step};
+use actions::policy::{Budget, Decision, Level, Step};
 use actions::quarantine::{Identity, Quarantine, Quarantines};
 use actions::seclog::SecurityLog;
 use actions::trust::Trust;
@@ -53,7 +54,7 @@ pub struct Case {
 /// What a person asks for.
 pub enum Order {
     List,
-    Apply(String),
+    Apply(String, Level),
     Release(String),
     ReloadChannels,
 }
@@ -133,6 +134,7 @@ struct State {
     repeats: BTreeMap<u64, u64>,
     notices: u64,
     watch: hold::Watch,
+    steps: ladder::Steps,
     evidence: evidence::Work,
     /// Number of the last alert whose messages are in the outbox, while the mark in the store is behind it.
     told_up_to: Option<u64>,
@@ -156,6 +158,10 @@ pub struct Parts {
     pub dry_run: bool,
     /// Freeze again what is unpaused, started or created anew from outside.
     pub hold: bool,
+    /// Cuts and stops that an hour may see.
+    pub budget: Budget,
+    /// A quarantine that an alert began ends by itself after this.
+    pub release_after: Option<Duration>,
     /// Secrets in arguments are taken out of what is stored.
     pub redact: bool,
     pub evidence: evidence::Settings,
@@ -311,11 +317,16 @@ impl Responder {
             alert.container.as_ref().map_or("host", |c| c.name.as_str()),
             alert.title
         );
-        if let (Some((frozen, at)), Some(target)) = (&frozen, target) {
-            self.begin_quarantine(
-                Quarantine::for_alert(&alert, &decision.reason, target, frozen.as_ref().ok(), *at),
-                frozen.as_ref().ok(),
-            );
+        if let Some(target) = target.filter(|_| decision.acts()) {
+            let (frozen, at) = match &frozen {
+                Some((result, at)) => (result.as_ref().ok(), *at),
+                None => (None, now_ms()),
+            };
+            let quarantine = Quarantine {
+                level: decision.level,
+                ..Quarantine::for_alert(&alert, &decision.reason, target, frozen, at)
+            };
+            self.begin_quarantine(quarantine, frozen);
         }
         if self.parts.dry_run {
             self.told(alert.id);
@@ -355,18 +366,26 @@ impl Responder {
             quarantine.identity = Identity::of(&container);
         }
         let target = quarantine.target.clone();
-        write(&self.parts.shared.quarantined)
-            .entry(quarantine.container_id.clone())
-            .or_insert(quarantine.at_ms);
-        let request = Quarantines::pause_request(&quarantine);
-        if let Err(e) = self.parts.quarantines.begin(quarantine) {
-            tracing::error!("{e}");
+        if quarantine.level.freezes() {
+            write(&self.parts.shared.quarantined)
+                .entry(quarantine.container_id.clone())
+                .or_insert(quarantine.at_ms);
         }
+        quarantine.wants_evidence = self.parts.evidence.enabled && frozen.is_some();
+        let request = match self.parts.quarantines.begin(quarantine) {
+            Ok(request) => Some(request),
+            Err(e) => {
+                tracing::error!("{e}");
+                self.next_of(&target.container_id)
+            }
+        };
         if let Some(frozen) = frozen {
             self.hold(&target, frozen);
             self.want_evidence(&target.container_id);
         }
-        self.parts.link.ask(request);
+        if let Some(request) = request {
+            self.ask(request);
+        }
     }
 
     /// Asks again for everything that Docker has not done. Where Docker pauses by the very file that holds the container,
@@ -377,13 +396,25 @@ impl Responder {
             .quarantines
             .standing()
             .filter(|q| q.docker_state != actions::quarantine::DockerState::Paused)
+            .filter(|q| q.level.freezes())
             .cloned()
             .collect();
         for q in &waiting {
             self.hand_over(q);
         }
+        // Taken after a start, too: the thread that was to take it may have been killed with the sensor.
+        let without: Vec<String> = self
+            .parts
+            .quarantines
+            .standing()
+            .filter(|q| q.wants_evidence && q.evidence.is_none())
+            .map(|q| q.container_id.clone())
+            .collect();
+        for id in without {
+            self.want_evidence(&id);
+        }
         for request in self.parts.quarantines.unfinished() {
-            self.parts.link.ask(request);
+            self.ask(request);
         }
     }
 
@@ -443,11 +474,24 @@ impl Responder {
                 result,
             } => {
                 self.evidence_is_due(&container_id);
-                self.parts
+                let next = self
+                    .parts
                     .quarantines
-                    .on_restart_disabled(&container_id, &result, now)
-                    .map_err(|e| e.to_string())
+                    .on_restart_disabled(&container_id, &result, now);
+                self.go_on(next)
             }
+            FromCourier::Cut {
+                container_id,
+                result,
+            } => self.on_cut(&container_id, &result, now),
+            FromCourier::Stopped {
+                container_id,
+                result,
+            } => self.on_stopped(&container_id, &result, now),
+            FromCourier::Inspected {
+                container_id,
+                result,
+            } => self.on_inspected(&container_id, &result, now),
             FromCourier::Described {
                 container_id,
                 inspect,
@@ -461,9 +505,7 @@ impl Responder {
                 container_id,
                 report,
             } => self.on_released(&key, &container_id, report, now),
-            FromCourier::Docker { .. }
-            | FromCourier::Inspected { .. }
-            | FromCourier::TrustHooked { .. } => Ok(()),
+            FromCourier::Docker { .. } | FromCourier::TrustHooked { .. } => Ok(()),
         };
         if let Err(e) = done {
             tracing::error!("{e}");
@@ -490,15 +532,8 @@ impl Responder {
                 short(id)
             );
         }
-        if let Some(next) = self
-            .parts
-            .quarantines
-            .on_paused(id, result, now)
-            .map_err(|e| e.to_string())?
-        {
-            self.parts.link.ask(next);
-        }
-        Ok(())
+        let next = self.parts.quarantines.on_paused(id, result, now);
+        self.go_on(next)
     }
 
     fn on_released(
@@ -516,7 +551,7 @@ impl Responder {
                 .parts
                 .quarantines
                 .list()
-                .find(|q| q.key() == key)
+                .find(|q| q.key() == key && q.level.freezes())
                 .map(|q| q.target.clone());
             if let (Some(target), false) = (target, report.gone) {
                 match freeze::thaw(&target) {
@@ -537,6 +572,7 @@ impl Responder {
                 write(&self.parts.shared.released).insert(q.name.clone(), (rule.clone(), now));
             }
             self.state.watch.forget(key);
+            self.state.steps.forget(id);
             let _ = self.parts.commands.send(Command::Forget(id.to_owned()));
         }
         self.notice("release", json!({"container_id": id, "key": key, "said": report.said, "complete": report.complete}));
@@ -644,7 +680,12 @@ impl Responder {
 
     fn mark_quarantined(&self) {
         let mut marks = write(&self.parts.shared.quarantined);
-        for q in self.parts.quarantines.standing() {
+        for q in self
+            .parts
+            .quarantines
+            .standing()
+            .filter(|q| q.level.freezes())
+        {
             marks.insert(q.container_id.clone(), q.at_ms);
         }
         drop(marks);

@@ -425,6 +425,11 @@ fn policy(options: &Options) -> Policy {
         protect: q.protect.clone(),
         cooldown: Duration::from_secs(q.cooldown),
         self_container: own_container(),
+        ladder: actions::policy::Ladder {
+            level: q.level,
+            by_severity: q.levels.clone(),
+            by_profile: q.profiles.clone(),
+        },
     }
 }
 
@@ -469,6 +474,8 @@ fn new_responder(
     for e in bad {
         tracing::error!("{e}");
     }
+    let budget =
+        actions::policy::Budget::new(options.config.quarantine.budget, quarantines.spent());
     let outbox = Outbox::new(ledger.clone(), destinations(&config))?;
     let (trust, problems) = Trust::open(TrustOptions {
         dir: config.trust_dir(),
@@ -499,6 +506,11 @@ fn new_responder(
         log,
         dry_run: options.dry_run,
         hold: options.config.quarantine.hold,
+        budget,
+        release_after: match options.config.quarantine.release_after {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        },
         redact: options.config.history.redact,
         evidence: Settings::new(&options.config),
         inbox,

@@ -9,12 +9,15 @@
 
 mod crash;
 mod delivery;
+mod engine;
 mod evidence;
 mod forged;
 mod gateway;
 mod health;
+mod guards;
 mod history;
 mod hold;
+mod ladder;
 mod modes;
 mod owner;
 mod privileges;
@@ -22,6 +25,7 @@ mod quiet;
 mod release;
 mod script;
 mod storm;
+mod slow;
 mod story;
 mod suspicious;
 

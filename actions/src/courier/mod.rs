@@ -4,9 +4,11 @@
 //! a task of its own with a time limit. Deliveries and actions with Docker have [`CourierOptions::tasks`] places each, so that
 //! neither takes the other's; what finds no place waits. When [`WAITING`] requests are in the house no further one is read,
 //! so the sensor's bounded channel fills and its `try_send` says so. Everything is answered once: a task that runs into its
-//! limit answers with that.
+//! limit answers with that. What takes a container off its networks, stops it, or brings it back goes one after the other for each
+//! container, in the order in which the sensor asked ([`turns`]).
 
 pub mod hook;
+mod turns;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -103,6 +105,7 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
     let places = || Arc::new(Semaphore::new(options.tasks.max(1)));
     let (deliveries, actions) = (places(), places());
     let options = Arc::new(options);
+    let mut turns = turns::Turns::default();
     let end = loop {
         let request = match wire::read::<ToCourier>(&mut input).await {
             Ok(Some(ToCourier::Shutdown) | None) => break Ok(()),
@@ -118,9 +121,16 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
             _ => actions.clone(),
         };
         let stop = stop.clone();
+        // Here, where requests come one by one in their order.
+        let turn = turns::container(&request).map(|id| turns.enter(id));
         tracker.spawn(async move {
             let _room = room;
             let work = async {
+                // Before the place: who waits for another one must not take the place that it needs.
+                let _turn = match turn {
+                    Some(turn) => Some(turn.come().await),
+                    None => None,
+                };
                 let _place = places.acquire_owned().await;
                 if let Some(answer) = serve(request, &options).await {
                     // The sensor is gone: so are we, in a moment.
@@ -230,6 +240,30 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
             })
             .await;
             FromCourier::RestartDisabled {
+                container_id,
+                result: result.map_err(|e| e.to_string()),
+            }
+        }
+        ToCourier::Cut {
+            container_id,
+            exact_only,
+            was,
+        } => {
+            let result = act(options, async |engine: Engine| {
+                engine.cut(&container_id, exact_only, &was).await
+            })
+            .await;
+            FromCourier::Cut {
+                container_id,
+                result: result.map_err(|e| e.to_string()),
+            }
+        }
+        ToCourier::Stop { container_id } => {
+            let result = act(options, async |engine: Engine| {
+                engine.stop(&container_id).await
+            })
+            .await;
+            FromCourier::Stopped {
                 container_id,
                 result: result.map_err(|e| e.to_string()),
             }

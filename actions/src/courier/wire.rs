@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::docker::{Before, PauseFailure, Paused};
+use crate::docker::{Before, Cut, PauseFailure, Paused};
 use crate::freeze::How;
 use crate::message::Message;
 use crate::notify::Outcome;
@@ -68,6 +68,20 @@ pub enum ToCourier {
     },
     /// Set the restart policy to `no`; asked for when what was found is durable.
     DisableRestart {
+        /// Full id.
+        container_id: String,
+    },
+    /// Take it off its networks; asked for when what was found is durable.
+    Cut {
+        /// Full id.
+        container_id: String,
+        /// Leave it in those that would not come back exactly.
+        exact_only: bool,
+        /// As it was found.
+        was: Box<Before>,
+    },
+    /// Kill it.
+    Stop {
         /// Full id.
         container_id: String,
     },
@@ -162,6 +176,20 @@ pub enum FromCourier {
     },
     /// The restart policy was set to `no`, or was not.
     RestartDisabled {
+        /// Full id.
+        container_id: String,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// It was taken off its networks, or was not.
+    Cut {
+        /// Full id.
+        container_id: String,
+        /// What came of it, or why it failed.
+        result: Result<Cut, String>,
+    },
+    /// It was killed, or was not.
+    Stopped {
         /// Full id.
         container_id: String,
         /// Why not.

@@ -70,7 +70,7 @@ impl Message {
     /// Message for an alert and what was decided about it.
     pub fn from_alert(alert: &Alert, decision: &Decision) -> Self {
         let container = alert.container.as_ref();
-        let froze = decision.verdict == Verdict::Freeze;
+        let held = matches!(decision.verdict, Verdict::Freeze | Verdict::Cut);
         Self {
             alert: Some(alert.short_id()),
             severity: alert.severity,
@@ -85,7 +85,7 @@ impl Message {
             sure: sure(alert),
             action: action(decision),
             release: container
-                .filter(|_| froze && !decision.dry_run)
+                .filter(|_| held && !decision.dry_run)
                 .map(|c| release_command(&c.name, &c.id)),
             time_ms: alert.time_ms,
             host: None,
@@ -181,20 +181,31 @@ impl Message {
 /// The command that releases a container. A name that a shell could take for more than a name is replaced by the id, and
 /// an id that is none by nothing.
 pub fn release_command(name: &str, id: &str) -> String {
+    format!("syscall-monitor quarantine release {}", pasted(name, id))
+}
+
+/// The command that stops a container for good, as safe to paste.
+pub fn stop_command(name: &str, id: &str) -> String {
+    format!(
+        "syscall-monitor quarantine apply {} --level stop",
+        pasted(name, id)
+    )
+}
+
+fn pasted<'a>(name: &'a str, id: &'a str) -> &'a str {
     let safe = |s: &str| {
         s.starts_with(|c: char| c.is_ascii_alphanumeric())
             && s.len() <= 255
             && s.chars()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
     };
-    let what = if safe(name) {
+    if safe(name) {
         name
     } else if safe(id) {
         id.get(..12).unwrap_or(id)
     } else {
         "CONTAINER"
-    };
-    format!("syscall-monitor quarantine release {what}")
+    }
 }
 
 /// Ids in a short form: `A-3, A-5 to A-9`. What is no id of an alert stands as it is.
@@ -380,8 +391,20 @@ fn action(decision: &Decision) -> String {
                 "NOT frozen although it should be ({why}): {}",
                 decision.reason
             ),
+            None if decision.level.stops() => format!(
+                "frozen, and stopped when its evidence is taken: {}",
+                decision.reason
+            ),
             None => format!("frozen: {}", decision.reason),
         },
+        (Verdict::Cut, true) => format!(
+            "dry run, nothing was done; it would be taken off its networks: {}",
+            decision.reason
+        ),
+        (Verdict::Cut, false) => format!(
+            "it runs, and is being taken off its networks: {}",
+            decision.reason
+        ),
         (Verdict::NotifyOnly, _) => format!("not frozen: {}", decision.reason),
         (Verdict::Nothing, _) => format!("nothing: {}", decision.reason),
     };

@@ -89,6 +89,8 @@ pub struct Claim {
     pub agent: Option<String>,
     /// Since when, milliseconds since the epoch.
     pub at_ms: u64,
+    /// It was taken off its networks only, and runs: that it does is no news.
+    pub runs: bool,
     /// What outlives the container.
     pub identity: Identity,
 }
@@ -100,7 +102,7 @@ impl Claim {
     /// folder. A start that is not known yet (0) is one that happens now.
     pub fn on(&self, container: &Container) -> Option<By> {
         if container.id == self.container_id {
-            return Some(By::Id);
+            return (!self.runs).then_some(By::Id);
         }
         if container.started_ms != 0 && container.started_ms <= self.at_ms {
             return None;
@@ -166,6 +168,7 @@ mod tests {
             name: "gateway".into(),
             agent: Some("gateway".into()),
             at_ms: 1000,
+            runs: false,
             identity: Identity::of(&c),
         }
     }

@@ -21,7 +21,7 @@ fn target(id: &str) -> FreezeTarget {
     }
 }
 
-fn before(policy: &str) -> Before {
+pub(super) fn before(policy: &str) -> Before {
     Before {
         restart_policy: Some(policy.into()),
         networks: [("net".to_owned(), Endpoint::default())].into(),
@@ -29,11 +29,11 @@ fn before(policy: &str) -> Before {
     }
 }
 
-fn new(id: &str) -> Quarantine {
+pub(super) fn new(id: &str) -> Quarantine {
     Quarantine::for_alert(&alert(42), "because", target(id), Some(&frozen()), 1000)
 }
 
-fn open(memory: &Memory) -> Quarantines {
+pub(super) fn open(memory: &Memory) -> Quarantines {
     let (all, bad) = Quarantines::open(Arc::new(memory.clone())).unwrap();
     assert!(bad.is_empty());
     all

@@ -190,7 +190,8 @@ impl Responder {
                 "manifest_sha256": summary.manifest_sha256, "failed": summary.failed.len(),
             }),
         );
-        if let Err(e) = self.parts.quarantines.on_evidence(id, summary, now_ms()) {
+        let next = self.parts.quarantines.on_evidence(id, summary, now_ms());
+        if let Err(e) = self.go_on(next) {
             tracing::error!("{e}");
         }
     }

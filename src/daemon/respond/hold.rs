@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actions::Message;
 use actions::freeze::{self, FreezeTarget, Frozen};
-use actions::quarantine::{By, DockerState, Quarantine};
+use actions::quarantine::{By, DockerState, Quarantine, Stage};
 use detector::Severity;
 use serde_json::json;
 
@@ -90,6 +90,9 @@ impl Responder {
             write(&self.parts.shared.quarantined).insert(id.to_owned(), now_ms());
             return self.tell_disturbance(&q, &container, how, by, None);
         }
+        if !q.level.freezes() {
+            return self.take_over(&q, &container, target, None, how, by);
+        }
         match freeze::freeze(&target) {
             Ok(frozen) => self.hold_again(&q, &container, target, &frozen, how, by),
             Err(e) if e.is_gone() => {}
@@ -122,24 +125,42 @@ impl Responder {
                 Ok(None) => {}
                 Err(e) => tracing::error!("{e}"),
             }
+            self.tell_disturbance(q, container, how, by, Some(Ok(Some(frozen))));
         } else {
-            if !read(&self.parts.shared.runtimes).contains_key(&q.container_id)
-                && let Err(e) = self.parts.quarantines.succeed(&q.key(), &container.id, now)
-            {
-                tracing::error!("{e}");
-            }
-            let reason = format!(
-                "{} is quarantined, and this container, started later, has {}",
-                q.name,
-                by.words()
-            );
-            let next = Quarantine {
-                alert: q.alert.clone(),
-                rule: q.rule.clone(),
-                ..Quarantine::by_hand(container, &reason, target, Some(frozen), now)
-            };
-            self.begin_quarantine(next, Some(frozen));
+            self.take_over(q, container, target, Some(frozen), how, by);
         }
+    }
+
+    /// The agent is in another container now, which gets a quarantine of its own that goes as far.
+    fn take_over(
+        &mut self,
+        q: &Quarantine,
+        container: &enricher::Container,
+        target: FreezeTarget,
+        frozen: Option<&Frozen>,
+        how: &str,
+        by: By,
+    ) {
+        let now = now_ms();
+        if !read(&self.parts.shared.runtimes).contains_key(&q.container_id)
+            && let Err(e) = self.parts.quarantines.succeed(&q.key(), &container.id, now)
+        {
+            tracing::error!("{e}");
+        }
+        let reason = format!(
+            "{} is quarantined, and this container, started later, has {}",
+            q.name,
+            by.words()
+        );
+        let next = Quarantine {
+            alert: q.alert.clone(),
+            rule: q.rule.clone(),
+            level: q.level,
+            ordered: q.ordered,
+            ..Quarantine::by_hand(container, &reason, target, frozen, now)
+        };
+        self.state.steps.free(&container.id);
+        self.begin_quarantine(next, frozen);
         self.tell_disturbance(q, container, how, by, Some(Ok(frozen)));
     }
 
@@ -150,18 +171,19 @@ impl Responder {
         container: &enricher::Container,
         how: &str,
         by: By,
-        frozen: Option<Result<&Frozen, String>>,
+        frozen: Option<Result<Option<&Frozen>, String>>,
     ) {
         let name = container.display_name();
         let (result, end) = match &frozen {
-            Some(Ok(_)) => ("frozen again", "It is frozen again."),
+            Some(Ok(Some(_))) => ("frozen again", "It is frozen again."),
+            Some(Ok(None)) => ("cut again", "It is being taken off its networks."),
             Some(Err(_)) => ("not frozen", "It could NOT be frozen again: it runs."),
             None => ("left running", "It runs: [quarantine] hold is off."),
         };
         tracing::warn!("{name} was {how} from outside while it is quarantined: {result}");
         self.notice("disturbed", json!({
             "container_id": container.id, "name": name, "quarantine": q.key(), "how": how, "by": by.words(), "result": result,
-            "took_us": frozen.as_ref().and_then(|f| f.as_ref().ok()).map(|f| f.took.as_micros() as u64),
+            "took_us": frozen.as_ref().and_then(|f| f.as_ref().ok().copied().flatten()).map(|f| f.took.as_micros() as u64),
             "why": frozen.as_ref().and_then(|f| f.as_ref().err()),
         }));
         self.state.watch.told.retain(|_, t| t.elapsed() < QUIET);
@@ -206,23 +228,26 @@ impl Responder {
         if self.parts.dry_run {
             return;
         }
-        let standing: Vec<(String, FreezeTarget, bool)> = self
+        let standing: Vec<(String, FreezeTarget, bool, bool)> = self
             .parts
             .quarantines
             .standing()
             .map(|q| {
-                let refused = matches!(q.docker_state, DockerState::Failed { .. });
-                (q.container_id.clone(), q.target.clone(), refused)
+                let paused = q.docker_state == DockerState::Paused || !q.level.freezes();
+                let refused = matches!(q.docker_state, DockerState::Failed { .. })
+                    || paused && q.next(Stage::Pause).is_some();
+                let freezes = q.level.freezes();
+                (q.container_id.clone(), q.target.clone(), refused, freezes)
             })
             .collect();
         let mut running = HashSet::new();
         let mut again = std::mem::take(&mut self.state.watch.again);
-        again.retain(|id, _| standing.iter().any(|(s, _, _)| s == id));
-        for (id, target, refused) in standing {
+        again.retain(|id, _| standing.iter().any(|(s, ..)| s == id));
+        for (id, target, refused, freezes) in standing {
             let current = read(&self.parts.shared.runtimes).get(&id).map(target_of);
             let alive = current.is_some();
             let target = current.unwrap_or(target);
-            if matches!(freeze::is_frozen(&target), Ok(false)) && alive {
+            if freezes && matches!(freeze::is_frozen(&target), Ok(false)) && alive {
                 // Twice, so that a runtime that is just making the container is not held in the middle of it.
                 if self.state.watch.running.contains(&id) {
                     self.on_disturbed(&id, What::Runs);
@@ -239,7 +264,7 @@ impl Responder {
         self.state.watch.again = again;
     }
 
-    /// A pause that Docker refused is asked for again, at growing distances.
+    /// What Docker refused or did not answer is asked for again, at growing distances.
     fn ask_again(&mut self, id: &str, again: &mut HashMap<String, (Instant, Duration)>) {
         let now = Instant::now();
         let (at, pause) = again
@@ -250,7 +275,19 @@ impl Responder {
         }
         *pause = (*pause * 2).min(LAST_AGAIN);
         *at = now + *pause;
-        tracing::info!("asking Docker again to pause {}", short(id));
-        self.ask_pause(id);
+        match self.next_of(id) {
+            Some(actions::courier::wire::ToCourier::Pause { .. }) => {
+                tracing::info!("asking Docker again to pause {}", short(id));
+                self.ask_pause(id);
+            }
+            Some(request) => {
+                tracing::info!(
+                    "asking Docker again for what is left to do for {}",
+                    short(id)
+                );
+                self.ask(request);
+            }
+            None => {}
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actions::Level;
 use actions::courier::wire::ToCourier;
 use actions::freeze::{self, FreezeTarget};
 use actions::outbox::Outbox;
@@ -25,7 +26,7 @@ impl Responder {
                 .collect::<Result<Vec<_>, _>>()
                 .map(Value::Array)
                 .map_err(|e| e.to_string()),
-            Order::Apply(name) => self.apply(&name),
+            Order::Apply(name, level) => self.apply(&name, level),
             Order::ReloadChannels => {
                 self.parts.outbox =
                     match Outbox::new(self.parts.ledger.clone(), (self.parts.destinations)()) {
@@ -126,32 +127,60 @@ impl Responder {
         }
     }
 
-    pub(super) fn apply(&mut self, name: &str) -> Result<Value, String> {
+    pub(super) fn apply(&mut self, name: &str, level: Level) -> Result<Value, String> {
         let container = self.running(name)?;
         let target = read(&self.parts.shared.runtimes).get(&container.id).map(target_of).ok_or_else(|| format!("the cgroup of container {name:?} is not known yet; try again in a moment, or use `docker pause {name}`"))?;
-        if let Some(q) = self
+        let shown = container.display_name();
+        let standing = self
             .parts
             .quarantines
             .standing()
             .find(|q| q.container_id == container.id)
-        {
+            .cloned();
+        let now = now_ms();
+        if let Some(q) = standing.filter(|q| q.level >= level || q.level.freezes()) {
+            let since = crate::times::rfc3339(q.at_ms);
+            if q.level >= level {
+                return Ok(
+                    json!({"said": [format!("{shown} is quarantined already, since {since}")]}),
+                );
+            }
+            let next = self.parts.quarantines.raise(&container.id, level, now);
+            self.go_on(next)?;
             return Ok(
-                json!({"said": [format!("{} is quarantined already, since {}", container.display_name(), crate::times::rfc3339(q.at_ms))]}),
+                json!({"said": [format!("{shown} is quarantined since {since}; its level is {level} now, and Docker is asked for the rest")]}),
             );
         }
-        let frozen = freeze::freeze(&target).map_err(|e| e.to_string())?;
-        let at = now_ms();
-        self.begin_quarantine(
-            Quarantine::by_hand(&container, "ordered by a person", target, Some(&frozen), at),
-            Some(&frozen),
-        );
+        let frozen = if level.freezes() {
+            Some(freeze::freeze(&target).map_err(|e| e.to_string())?)
+        } else {
+            None
+        };
+        let quarantine = Quarantine {
+            level,
+            ..Quarantine::by_hand(
+                &container,
+                "ordered by a person",
+                target,
+                frozen.as_ref(),
+                now_ms(),
+            )
+        };
+        self.begin_quarantine(quarantine, frozen.as_ref());
         self.notice(
             "quarantine-by-hand",
-            json!({"container_id": container.id, "name": container.display_name()}),
+            json!({"container_id": container.id, "name": shown, "level": level}),
         );
+        let first = match &frozen {
+            Some(frozen) => format!(
+                "{shown} is frozen ({} µs); Docker is asked to say paused",
+                frozen.took.as_micros()
+            ),
+            None => format!("Docker is asked to take {shown} off its networks; it runs on"),
+        };
         Ok(json!({"said": [
-            format!("{} is frozen ({} µs); Docker is asked to say paused", container.display_name(), frozen.took.as_micros()),
-            format!("release it with: syscall-monitor quarantine release {}", crate::show::quote(container.display_name())),
+            first,
+            format!("release it with: syscall-monitor quarantine release {}", crate::show::quote(shown)),
         ]}))
     }
 }

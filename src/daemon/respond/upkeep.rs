@@ -77,6 +77,10 @@ impl Responder {
     pub(super) fn look(&mut self) {
         self.write_repeats();
         self.look_at_quarantines();
+        if !self.parts.dry_run {
+            self.look_at_docker();
+            self.release_what_is_due();
+        }
         if self
             .state
             .last_trust_tick

@@ -71,6 +71,32 @@ impl Drop for Docker {
     }
 }
 
+/// A network of a test; it goes with the value, which has to outlive the containers in it.
+#[derive(Debug)]
+pub struct Network(pub String);
+
+impl Network {
+    /// A bridge with a subnet of its own.
+    ///
+    /// # Panics
+    /// When Docker does not make it.
+    pub fn create(name: &str, subnet: &str) -> Self {
+        docker(&["network", "rm", name]);
+        let label = format!("{LABEL}={LABEL_VALUE}");
+        docker(&[
+            "network", "create", "--label", &label, "--subnet", subnet, name,
+        ])
+        .expect_ok();
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&["network", "rm", &self.0]);
+    }
+}
+
 /// A container to be.
 #[derive(Debug)]
 pub struct Spec<'a> {
@@ -185,6 +211,22 @@ impl Container {
     /// Whether Docker says that it is paused.
     pub fn is_paused(&self) -> bool {
         self.status() == "paused"
+    }
+
+    /// Names of its networks.
+    pub fn networks(&self) -> Vec<String> {
+        self.inspect()["NetworkSettings"]["Networks"]
+            .as_object()
+            .map(|all| all.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Its restart policy.
+    pub fn restart_policy(&self) -> String {
+        self.inspect()["HostConfig"]["RestartPolicy"]["Name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The host's process id of its first program; 0 when it does not run.
