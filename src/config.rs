@@ -242,6 +242,10 @@ pub struct Evidence {
     pub pack_bytes: u64,
     /// Bytes that are copied of one changed file.
     pub file_bytes: u64,
+    /// Days after which a pack goes; 0 keeps all. Those of containers in quarantine stay.
+    pub max_age_days: u32,
+    /// Make an image of the frozen container too (`docker commit`). It is Docker's then, and root's to remove.
+    pub commit: bool,
 }
 
 impl Default for Evidence {
@@ -252,6 +256,8 @@ impl Default for Evidence {
             max_bytes: 4 << 30,
             pack_bytes: 256 << 20,
             file_bytes: 8 << 20,
+            max_age_days: 90,
+            commit: false,
         }
     }
 }

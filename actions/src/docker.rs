@@ -9,10 +9,12 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerConfig, ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody,
+    RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder};
+use bollard::query_parameters::{
+    CommitContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder,
+};
 use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt;
 
@@ -300,6 +302,25 @@ impl Engine {
         };
         self.call("update", self.docker.update_container(id, body))
             .await
+    }
+
+    /// Makes an image of a container's files as they are, without pausing it for that. Gives its digest.
+    ///
+    /// # Errors
+    /// [`PauseFailure`].
+    pub async fn commit(&self, id: &str, repo: &str, tag: &str) -> Result<String, PauseFailure> {
+        let options = CommitContainerOptions {
+            container: Some(id.to_owned()),
+            repo: Some(repo.to_owned()),
+            tag: Some(tag.to_owned()),
+            comment: Some("evidence; it holds the container's own secrets".into()),
+            pause: false,
+            ..CommitContainerOptions::default()
+        };
+        let call = self
+            .docker
+            .commit_container(options, ContainerConfig::default());
+        Ok(self.call("commit", call).await?.id)
     }
 
     /// Kills a container, also one that is paused: the signal is there before anything of it runs again. One that does not run is

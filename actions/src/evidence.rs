@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use pack::{Pack, PackError, make_room};
+pub use pack::{Pack, PackError, expire, make_room};
 
 use crate::quarantine::Quarantine;
 
@@ -109,15 +109,49 @@ pub fn take(
     )
 }
 
-/// `20261122T131018Z-A-42-openclaw-gateway`: sorts by time, tells what it is of, and is safe as a file name.
-fn name(q: &Quarantine, now_ms: u64) -> String {
-    let time = i64::try_from(now_ms)
+/// Name and tag of the image that is made of a quarantined container: Docker's rules for both are stricter than ours for files.
+pub fn image_name(q: &Quarantine, now_ms: u64) -> (String, String) {
+    let plain: String = safe(&q.name)
+        .to_ascii_lowercase()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("-");
+    let plain = if plain.is_empty() { "unnamed" } else { &plain };
+    (
+        format!("syscall-monitor-evidence/{plain}"),
+        stamp(now_ms).to_ascii_lowercase(),
+    )
+}
+
+/// Removes the packs below `root` that were taken more than `age` ago. Those in `keep` stay. Gives what went.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn retire(
+    root: &Path,
+    age: Duration,
+    keep: &[PathBuf],
+    now_ms: u64,
+) -> std::io::Result<Vec<PathBuf>> {
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    expire(root, &stamp(now_ms.saturating_sub(age)), keep)
+}
+
+/// `20261122T131018Z`.
+fn stamp(now_ms: u64) -> String {
+    i64::try_from(now_ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
         .map_or_else(
             || now_ms.to_string(),
             |t| t.strftime("%Y%m%dT%H%M%SZ").to_string(),
-        );
+        )
+}
+
+/// `20261122T131018Z-A-42-openclaw-gateway`: sorts by time, tells what it is of, and is safe as a file name.
+fn name(q: &Quarantine, now_ms: u64) -> String {
+    let time = stamp(now_ms);
     let what = q.alert.as_deref().unwrap_or("by-hand");
     format!("{time}-{}-{}", safe(what), safe(&q.name))
 }

@@ -103,6 +103,9 @@ pub struct Quarantine {
     /// What was kept of it; `None` until that is done.
     #[serde(default)]
     pub evidence: Option<Summary>,
+    /// Image that was made of it, `sha256:…`.
+    #[serde(default)]
+    pub evidence_image: Option<String>,
     /// The container is gone, and the agent came back in this one, which has a quarantine of its own.
     #[serde(default)]
     pub succeeded_by: Option<String>,
@@ -184,6 +187,7 @@ impl Quarantine {
             identity: Identity::default(),
             twin: None,
             evidence: None,
+            evidence_image: None,
             succeeded_by: None,
             released_at: None,
             steps: Vec::new(),

@@ -187,6 +187,7 @@ impl Counting {
             cgroup_freezer: place(&["/sys/fs/cgroup/freezer"], line("freezer")),
             init_pid: pid,
             init_start_ticks: freeze::start_ticks(pid).unwrap(),
+            cgroup_inode: 0,
         }
     }
 }

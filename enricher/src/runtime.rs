@@ -1,7 +1,8 @@
 //! What can be done to a running container from the host: its cgroups, its devices, its mounts.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,10 @@ pub struct Runtime {
     pub cgroup_v2: Option<PathBuf>,
     /// Directory in the v1 freezer hierarchy, absolute.
     pub cgroup_freezer: Option<PathBuf>,
+    /// Inode of its own directory (the one named after it) in the unified hierarchy, else in that of the v1 freezer; 0 when it
+    /// cannot be had. A directory that is removed and made again has another one.
+    #[serde(default)]
+    pub cgroup_inode: u64,
     /// Device of the root file system.
     pub root_dev: Option<(u32, u32)>,
     /// Device of the container's own `/proc`.
@@ -121,7 +126,7 @@ pub fn read(
     let still: HashSet<_> = again.iter().map(place).collect();
     mounts.retain(|m| still.contains(&place(m)));
     let table = MountTable::join(&mounts, &host);
-    let runtime = Runtime {
+    let mut runtime = Runtime {
         id: id.to_owned(),
         init_pid: if is_init { pid } else { 0 },
         init_start_ticks: if is_init { after.start_ticks } else { 0 },
@@ -135,10 +140,16 @@ pub fn read(
             .as_deref()
             .and_then(|p| hierarchies.freezer_dir(p))
             .filter(|d| d.is_dir()),
+        cgroup_inode: 0,
         root_dev: table.dev_of("/", None),
         proc_dev: table.dev_of("/proc", Some("proc")),
         mounts: Vec::new(),
     };
+    let dir = runtime
+        .cgroup_v2
+        .as_deref()
+        .or(runtime.cgroup_freezer.as_deref());
+    runtime.cgroup_inode = dir.and_then(|d| own_inode(id, d)).unwrap_or(0);
     Ok(Found {
         runtime,
         mounts: table,
@@ -149,4 +160,14 @@ pub fn read(
 /// What tells one mount from another.
 fn place(mount: &mountinfo::Mount) -> (&str, (u32, u32), &str, &str) {
     (&mount.mount_point, mount.dev, &mount.root, &mount.fstype)
+}
+
+/// Inode of the uppermost directory on this path whose name holds the id: processes may have moved further down.
+fn own_inode(id: &str, dir: &Path) -> Option<u64> {
+    let named = |d: &&Path| {
+        d.file_name()
+            .is_some_and(|name| name.to_string_lossy().contains(id))
+    };
+    let own = dir.ancestors().filter(named).last()?;
+    Some(std::fs::metadata(own).ok()?.ino())
 }

@@ -233,6 +233,7 @@ fn evidence(q: &Value, line: &mut dyn FnMut(&str, &str)) {
             &format!("sha256 {}", text(e, "manifest_sha256")),
         );
     }
+    line("image", text(q, "evidence_image"));
     let failed: Vec<&str> = e
         .get("failed")
         .and_then(Value::as_array)

@@ -638,5 +638,6 @@ pub fn target_of(r: &Runtime) -> FreezeTarget {
         cgroup_freezer: r.cgroup_freezer.clone(),
         init_pid: r.init_pid,
         init_start_ticks: r.init_start_ticks,
+        cgroup_inode: r.cgroup_inode,
     }
 }

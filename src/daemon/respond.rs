@@ -492,6 +492,10 @@ impl Responder {
                 container_id,
                 result,
             } => self.on_inspected(&container_id, &result, now),
+            FromCourier::Committed {
+                container_id,
+                result,
+            } => self.on_committed(&container_id, &result, now),
             FromCourier::Described {
                 container_id,
                 inspect,

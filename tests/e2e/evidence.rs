@@ -22,7 +22,7 @@ fn the_evidence_of_a_frozen_container_is_whole() {
     if !test_support::kernel::wanted("the_evidence_of_a_frozen_container_is_whole") {
         return;
     }
-    let world = world().start();
+    let world = world().config("[evidence]\ncommit = true\n").start();
     let container = gateway(&world);
     container
         .exec(&[
@@ -123,6 +123,23 @@ fn the_evidence_of_a_frozen_container_is_whole() {
         shown.contains(dir.to_str().unwrap()) && shown.contains("own secrets"),
         "{shown}"
     );
+
+    // The image that was asked for has what the container had.
+    let image = eventually("the image", PATIENCE, || {
+        let list = world.cli(&["quarantine", "list", "-o", "json"]).json();
+        list[0]["evidence_image"].as_str().map(str::to_owned)
+    });
+    let copy = world
+        .docker
+        .container("copy", &image)
+        .command(&["cat", "/tmp/loot"])
+        .start();
+    eventually("what it holds", PATIENCE, || {
+        let logs = world.docker.command(&["logs", &copy.name]);
+        (logs.stdout == "stolen\n").then_some(())
+    });
+    copy.remove();
+    world.docker.command(&["image", "rm", "-f", &image]);
 }
 
 #[test]

@@ -310,6 +310,25 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
                 log: log.map_err(|e| e.to_string()),
             }
         }
+        ToCourier::Commit {
+            container_id,
+            repo,
+            tag,
+        } => {
+            // It copies files: one call may take as long as a whole action.
+            let whole = CourierOptions {
+                docker_limit: options.action_limit,
+                ..options.clone()
+            };
+            let result = act(&whole, async |engine: Engine| {
+                engine.commit(&container_id, &repo, &tag).await
+            })
+            .await;
+            FromCourier::Committed {
+                container_id,
+                result: result.map_err(|e| e.to_string()),
+            }
+        }
         ToCourier::TrustHook { change } => {
             let result = if options.trust_hook.is_empty() {
                 HookResult {

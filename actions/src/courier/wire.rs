@@ -100,6 +100,15 @@ pub enum ToCourier {
         /// Full id.
         container_id: String,
     },
+    /// Make an image of a quarantined container's files.
+    Commit {
+        /// Full id.
+        container_id: String,
+        /// Name of the image.
+        repo: String,
+        /// Its tag.
+        tag: String,
+    },
     /// Run the trust hook for a change.
     TrustHook {
         /// What changed.
@@ -219,6 +228,13 @@ pub enum FromCourier {
         inspect: Result<String, String>,
         /// The last of its output, [`LOG_BYTES`] at most, or why there is none.
         log: Result<String, String>,
+    },
+    /// An image was made of it, or was not.
+    Committed {
+        /// Full id.
+        container_id: String,
+        /// `sha256:…` of the image, or why there is none.
+        result: Result<String, String>,
     },
     /// The trust hook ended.
     TrustHooked {

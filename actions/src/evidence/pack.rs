@@ -291,6 +291,41 @@ pub fn make_room(
     Ok(gone)
 }
 
+/// Removes the packs below `root` whose names begin with a time before `before` (`20261122T131018Z`). Those in `keep` stay, and so
+/// does whatever bears no such name. Gives what went.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn expire(root: &Path, before: &str, keep: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let list = match fs::read_dir(root) {
+        Ok(list) => list,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut gone = Vec::new();
+    for entry in list.flatten() {
+        let name = entry.file_name();
+        let time = name.to_str().and_then(|n| n.split('-').next());
+        let old = time.is_some_and(|t| is_time(t) && t < before);
+        let path = entry.path();
+        if old && path.is_dir() && !keep.contains(&path) && fs::remove_dir_all(&path).is_ok() {
+            gone.push(path);
+        }
+    }
+    gone.sort();
+    Ok(gone)
+}
+
+/// `20261122T131018Z`?
+fn is_time(text: &str) -> bool {
+    text.len() == 16
+        && text.bytes().enumerate().all(|(n, b)| match n {
+            8 => b == b'T',
+            15 => b == b'Z',
+            _ => b.is_ascii_digit(),
+        })
+}
+
 /// Bytes of the files below a folder.
 fn size(dir: &Path) -> u64 {
     walkdir::WalkDir::new(dir)

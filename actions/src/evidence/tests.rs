@@ -241,3 +241,47 @@ fn the_oldest_packs_make_room_and_those_in_quarantine_stay() {
             .is_empty()
     );
 }
+
+#[test]
+fn old_packs_go_and_those_in_quarantine_stay() {
+    let root = tempfile::tempdir().unwrap();
+    let names = [
+        "20260101T000000Z-A-1-old",
+        "20260101T000001Z-A-2-held",
+        "20261121T131018Z-A-3-new",
+        "notes",
+    ];
+    for name in names {
+        fs::create_dir(root.path().join(name)).unwrap();
+        fs::write(root.path().join(name).join("a"), b"x").unwrap();
+    }
+    let at = |n: usize| root.path().join(names[n]);
+    // 2026-11-22T13:10:18.414Z.
+    let now = 1_795_353_018_414;
+    let days = |n: u64| Duration::from_secs(n * 86_400);
+    assert!(retire(root.path(), days(400), &[], now).unwrap().is_empty());
+    let gone = retire(root.path(), days(90), &[at(1)], now).unwrap();
+    assert_eq!(gone, [at(0)]);
+    assert!(!at(0).exists() && at(1).exists() && at(2).exists() && at(3).exists());
+    assert!(
+        retire(&at(3).join("none"), days(1), &[], now)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_image_has_a_name_that_docker_takes() {
+    let mut q = quarantine();
+    let now = 1_795_353_018_414;
+    for (name, expected) in [
+        ("Openclaw_Gateway.1", "openclaw-gateway-1"),
+        ("--", "unnamed"),
+        ("", "unnamed"),
+    ] {
+        q.name = name.into();
+        let (repo, tag) = image_name(&q, now);
+        assert_eq!(repo, format!("syscall-monitor-evidence/{expected}"));
+        assert_eq!(tag, "20261122t131018z");
+    }
+}

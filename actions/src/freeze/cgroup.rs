@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,11 @@ impl Place {
             path: path.display().to_string(),
             source,
         }
+    }
+
+    /// Inode of the directory.
+    pub fn inode(&self) -> Option<u64> {
+        Some(fs::metadata(&self.dir).ok()?.ino())
     }
 
     pub fn exists(&self, id: &str) -> Result<(), FreezeError> {

@@ -38,6 +38,9 @@ pub struct FreezeTarget {
     pub init_pid: u32,
     /// Start time of that process, clock ticks since boot (`/proc/PID/stat`, field 22); 0 when not known.
     pub init_start_ticks: u64,
+    /// Inode of the directory named after it, in the v2 tree when it has a place there; 0 when not known.
+    #[serde(default)]
+    pub cgroup_inode: u64,
 }
 
 /// Which file did it.
@@ -103,7 +106,7 @@ pub enum FreezeError {
     },
     /// A container whose name can be used again was replaced.
     #[error(
-        "container {id} is not the one that was seen: pid {pid} started at another time; nothing was written"
+        "container {id} is not the one that was seen: its cgroup or its first process (pid {pid}) is another one; nothing was written"
     )]
     Replaced {
         /// Container.
@@ -137,7 +140,7 @@ impl FreezeError {
 pub fn freeze(target: &FreezeTarget) -> Result<Frozen, FreezeError> {
     let begin = Instant::now();
     let place = place(target)?;
-    let restarted = check_init(target)?;
+    let restarted = check_init(target)? | check_inode(target, &place)?;
     let already = place.frozen()?;
     if !already {
         place.write(true)?;
@@ -291,6 +294,25 @@ fn check_init(target: &FreezeTarget) -> Result<bool, FreezeError> {
         None if !is_unique(&target.container_id) => Ok(false),
         _ if is_unique(&target.container_id) => Ok(true),
         _ => Err(FreezeError::Replaced {
+            id: target.container_id.clone(),
+            pid: target.init_pid,
+        }),
+    }
+}
+
+/// Is the directory the one that was seen? Of a container that was started again it is another one; for the rest see
+/// [`check_init`].
+fn check_inode(target: &FreezeTarget, place: &cgroup::Place) -> Result<bool, FreezeError> {
+    // The inode that is known is that of the other tree.
+    let other = place.how == How::V1 && target.cgroup_v2.is_some();
+    if target.cgroup_inode == 0 || other {
+        return Ok(false);
+    }
+    match place.inode() {
+        Some(inode) if inode == target.cgroup_inode => Ok(false),
+        None => Ok(false),
+        Some(_) if is_unique(&target.container_id) => Ok(true),
+        Some(_) => Err(FreezeError::Replaced {
             id: target.container_id.clone(),
             pid: target.init_pid,
         }),

@@ -52,6 +52,7 @@ fn target(v2: Option<PathBuf>, v1: Option<PathBuf>) -> FreezeTarget {
         cgroup_freezer: v1,
         init_pid: 0,
         init_start_ticks: 0,
+        cgroup_inode: 0,
     }
 }
 
@@ -187,4 +188,30 @@ fn thawing_takes_back_both_files() {
 fn a_name_with_brackets_does_not_confuse_the_start_time() {
     assert!(start_ticks(std::process::id()).is_some());
     assert_eq!(start_ticks(u32::MAX), None);
+}
+
+#[test]
+fn a_directory_that_was_made_again_is_known_by_its_inode() {
+    use std::os::unix::fs::MetadataExt;
+    let fake = Fake::new();
+    let v2 = fake.v2(ID, true, false);
+    let inode = fs::metadata(&v2).unwrap().ino();
+    let seen = |id: &str, dir: &PathBuf, inode| FreezeTarget {
+        container_id: id.into(),
+        cgroup_inode: inode,
+        ..target(Some(dir.clone()), None)
+    };
+    assert!(!freeze(&seen(ID, &v2, inode)).unwrap().restarted);
+    // An id is used once: it was started again, and is frozen all the same.
+    assert!(freeze(&seen(ID, &v2, inode + 1)).unwrap().restarted);
+    // A name is not: nothing is written.
+    let named = fake.v2("web-1", true, false);
+    let other = fs::metadata(&named).unwrap().ino() + 1;
+    let error = freeze(&seen("web-1", &named, other)).unwrap_err();
+    assert!(matches!(error, FreezeError::Replaced { .. }), "{error}");
+    assert_eq!(
+        text(&named, "cgroup.freeze"),
+        "0
+"
+    );
 }

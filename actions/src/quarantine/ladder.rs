@@ -217,6 +217,27 @@ impl Quarantines {
         self.save(q)
     }
 
+    /// An image was made of its files, as evidence.
+    ///
+    /// # Errors
+    /// [`QuarantineError::Ledger`].
+    pub fn on_committed(
+        &mut self,
+        container_id: &str,
+        result: &Result<String, String>,
+        now_ms: u64,
+    ) -> Result<(), QuarantineError> {
+        // It may be released by now; the image is its all the same.
+        let found = self.list().filter(|q| q.container_id == container_id);
+        let Some(mut q) = found.max_by_key(|q| q.at_ms).cloned() else {
+            return Ok(());
+        };
+        let detail = result.clone().unwrap_or_else(|why| why);
+        q.step("image", result.is_ok(), detail, now_ms);
+        q.evidence_image = result.clone().ok().or(q.evidence_image);
+        self.save(q)
+    }
+
     /// The budget forbids what the level wants beyond a freeze. A quarantine that was to cut only ends with this.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use actions::courier::wire::ToCourier;
 use actions::evidence::{self, Contribution, Limits, Summary};
 use actions::quarantine::Quarantine;
 use history::{Kind, Store};
@@ -35,6 +36,10 @@ pub struct Settings {
     pub dir: PathBuf,
     pub budget: u64,
     pub limits: Limits,
+    /// Packs go after this.
+    pub max_age: Option<Duration>,
+    /// Make an image too.
+    pub commit: bool,
 }
 
 impl Settings {
@@ -49,6 +54,9 @@ impl Settings {
                 file: e.file_bytes,
                 ..Limits::default()
             },
+            max_age: (e.max_age_days > 0)
+                .then(|| Duration::from_secs(u64::from(e.max_age_days) * 86_400)),
+            commit: e.commit,
         }
     }
 }
@@ -61,9 +69,78 @@ pub struct Work {
     /// Docker was asked about these, and is waited for until then.
     asked: HashMap<String, Instant>,
     running: usize,
+    /// When old packs were last looked for.
+    retired: Option<Instant>,
 }
 
+/// Old packs are looked for this often.
+const RETIRE: Duration = Duration::from_secs(3600);
+
 impl Responder {
+    /// Packs that are too old go, but for those of containers in quarantine.
+    pub(super) fn retire_evidence(&mut self) {
+        let Some(age) = self.parts.evidence.max_age else {
+            return;
+        };
+        let work = &mut self.state.evidence;
+        if work.retired.is_some_and(|t| t.elapsed() < RETIRE) {
+            return;
+        }
+        work.retired = Some(Instant::now());
+        let keep = self.kept();
+        match evidence::retire(&self.parts.evidence.dir, age, &keep, now_ms()) {
+            Ok(gone) => {
+                for dir in gone {
+                    tracing::info!("evidence: {} is too old and was removed", dir.display());
+                    self.notice("evidence-retired", serde_json::json!({"dir": dir}));
+                }
+            }
+            Err(e) => tracing::warn!("cannot look for old evidence: {e}"),
+        }
+    }
+
+    /// Packs of containers in quarantine.
+    fn kept(&self) -> Vec<PathBuf> {
+        self.parts
+            .quarantines
+            .standing()
+            .filter_map(|q| q.evidence.as_ref()?.dir.clone())
+            .collect()
+    }
+
+    /// An image of the frozen container, if root wants one.
+    fn commit(&mut self, id: &str) {
+        let found = self
+            .parts
+            .quarantines
+            .standing()
+            .find(|q| q.container_id == id);
+        if let Some(q) = found.filter(|_| self.parts.evidence.commit) {
+            let (repo, tag) = evidence::image_name(q, now_ms());
+            self.parts.link.ask(ToCourier::Commit {
+                container_id: id.to_owned(),
+                repo,
+                tag,
+            });
+        }
+    }
+
+    pub(super) fn on_committed(
+        &mut self,
+        id: &str,
+        result: &Result<String, String>,
+        now: u64,
+    ) -> Result<(), String> {
+        self.notice(
+            "evidence-image",
+            serde_json::json!({"container_id": id, "image": result.as_ref().ok(), "why": result.as_ref().err()}),
+        );
+        self.parts
+            .quarantines
+            .on_committed(id, result, now)
+            .map_err(|e| e.to_string())
+    }
+
     /// A container was frozen: its evidence is taken when Docker has paused it, or does not.
     pub(super) fn want_evidence(&mut self, id: &str) {
         if !self.parts.evidence.enabled || self.state.evidence.due.iter().any(|(d, _)| d == id) {
@@ -106,7 +183,7 @@ impl Responder {
         let Some((id, _)) = work.due.remove(n) else {
             return;
         };
-        let request = actions::courier::wire::ToCourier::Describe {
+        let request = ToCourier::Describe {
             container_id: id.clone(),
         };
         if self.parts.link.ask(request) {
@@ -148,12 +225,7 @@ impl Responder {
                 super::short(id)
             );
         };
-        let keep = self
-            .parts
-            .quarantines
-            .standing()
-            .filter_map(|q| q.evidence.as_ref()?.dir.clone())
-            .collect::<Vec<_>>();
+        let keep = self.kept();
         let (settings, store, inbox) = (
             self.parts.evidence.clone(),
             self.parts.store.clone(),
@@ -190,6 +262,8 @@ impl Responder {
                 "manifest_sha256": summary.manifest_sha256, "failed": summary.failed.len(),
             }),
         );
+        // Before it may be stopped; Docker does one after the other.
+        self.commit(id);
         let next = self.parts.quarantines.on_evidence(id, summary, now_ms());
         if let Err(e) = self.go_on(next) {
             tracing::error!("{e}");

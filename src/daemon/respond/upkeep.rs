@@ -80,6 +80,7 @@ impl Responder {
         if !self.parts.dry_run {
             self.look_at_docker();
             self.release_what_is_due();
+            self.retire_evidence();
         }
         if self
             .state
