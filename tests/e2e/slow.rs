@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use test_support::{Network, SlowDocker, World, eventually, image, kernel};
 
-use crate::{PATIENCE, alert, gateway, settled, world};
+use crate::{PATIENCE, alert, gateway, paused, settled, world};
 
 fn behind(docker: &SlowDocker) -> World {
     world()
@@ -95,4 +95,35 @@ fn a_hung_docker_holds_up_neither_freeze_nor_alerts_nor_the_history() {
             container.is_paused().then_some(())
         });
     }
+}
+
+/// Docker waits for the very container that is frozen (an exec in the middle of it): a release thaws it first, and asks again.
+#[test]
+fn a_release_thaws_first_when_docker_does_not_answer() {
+    if !kernel::wanted("a_release_thaws_first_when_docker_does_not_answer") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let docker = SlowDocker::start(dir.path());
+    let world = behind(&docker);
+    let container = gateway(&world);
+    let _attacker = container.spawn(&["/bin/attacker", "mount"]);
+    paused(&container);
+    eventually("the quarantine is complete", PATIENCE, || {
+        (container.restart_policy() == "no").then_some(())
+    });
+    docker.hold(&format!("/containers/{}/json", container.id));
+    std::thread::scope(|scope| {
+        let release = scope.spawn(|| world.cli(&["quarantine", "release", "openclaw-gateway"]));
+        eventually("it is thawed while Docker hangs", PATIENCE, || {
+            (!container.is_frozen()).then_some(())
+        });
+        docker.let_go();
+        release.join().unwrap().expect_ok();
+    });
+    assert_eq!(container.status(), "running");
+    assert!(!container.is_frozen());
+    container.exec(&["true"]).expect_ok();
+    let listed = world.cli(&["quarantine", "list", "-o", "json"]).json();
+    assert_eq!(listed, serde_json::json!([]));
 }
