@@ -61,7 +61,7 @@ fn a_hung_docker_holds_up_neither_freeze_nor_alerts_nor_the_history() {
     }
     let dir = tempfile::tempdir().unwrap();
     let docker = SlowDocker::start(dir.path());
-    let world = behind(&docker);
+    let mut world = behind(&docker);
     let first = gateway(&world);
     let second = world
         .docker
@@ -88,13 +88,20 @@ fn a_hung_docker_holds_up_neither_freeze_nor_alerts_nor_the_history() {
         assert_eq!(container.status(), "running", "Docker was not reached");
     }
     world.barrier();
-    // It goes on where it stopped.
+    // What was decided was durable before Docker was called: killed here, the monitor goes on where it stopped.
+    world.kill();
     docker.let_go();
+    world.start();
     for container in [&first, &second] {
         eventually("Docker agrees", Duration::from_secs(40), || {
-            container.is_paused().then_some(())
+            (container.is_paused() && container.restart_policy() == "no").then_some(())
         });
     }
+    eventually("the evidence is taken after all", PATIENCE, || {
+        let list = world.cli(&["quarantine", "list", "-o", "json"]).json();
+        let all = list.as_array()?;
+        (all.len() == 2 && all.iter().all(|q| !q["evidence"]["dir"].is_null())).then_some(())
+    });
 }
 
 /// Docker waits for the very container that is frozen (an exec in the middle of it): a release thaws it first, and asks again.

@@ -75,6 +75,11 @@ impl Responder {
             None if by == By::Id => q.target.clone(),
             None => return,
         };
+        // Docker lets go of what it kills; only what was started since is news.
+        let stopped = q.stopped_at.is_some() || self.state.steps.is_stopping(id);
+        if by == By::Id && stopped && target.init_start_ticks == q.target.init_start_ticks {
+            return;
+        }
         let frozen_still = freeze::is_frozen(&target).unwrap_or(false);
         if frozen_still && what == What::Runs && by == By::Id {
             return;

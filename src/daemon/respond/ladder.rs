@@ -1,7 +1,7 @@
 //! As far as the level goes: what Docker is asked for after the freeze, within the budget; a look whether it still is so; and the
 //! quarantine that ends by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use actions::Message;
@@ -31,6 +31,8 @@ pub struct Steps {
     asked: HashMap<String, u64>,
     /// What was last told of them while it is not undone.
     told: HashMap<String, String>,
+    /// Containers that Docker was asked to stop: it lets go of them first.
+    stopping: HashSet<String>,
     /// Automatic releases, by key.
     released: HashMap<String, Instant>,
 }
@@ -41,6 +43,11 @@ impl Steps {
         self.paid.retain(|p, _| !p.ends_with(id));
         self.asked.remove(id);
         self.told.remove(id);
+    }
+
+    /// Is it being stopped by us?
+    pub fn is_stopping(&self, id: &str) -> bool {
+        self.stopping.contains(id)
     }
 
     /// What an agent does again and again is no new decision: nothing of it is held up by the budget.
@@ -99,6 +106,9 @@ impl Responder {
                 return self.limited(&q, what);
             }
             self.state.steps.paid.insert(paid, true);
+        }
+        if what == "stop" {
+            self.state.steps.stopping.insert(id);
         }
         self.parts.link.ask(request);
     }
@@ -186,6 +196,7 @@ impl Responder {
         result: &Result<(), String>,
         now: u64,
     ) -> Result<(), String> {
+        self.state.steps.stopping.remove(id);
         match result {
             Ok(()) => {
                 self.state.steps.paid.remove(&format!("stop {id}"));

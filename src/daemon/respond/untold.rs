@@ -186,6 +186,7 @@ fn from_event(number: u64, activity: &Activity) -> Alert {
 fn unknown_decision(alert: &Alert) -> Decision {
     Decision {
         verdict: Verdict::NotifyOnly,
+        level: actions::Level::Notify,
         reason: "the monitor was killed before it kept what it decided; whether the container is frozen, `docker ps` and `syscall-monitor quarantine list` say".into(),
         ..Policy::default().decide(alert, alert.time_ms, false)
     }
