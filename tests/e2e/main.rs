@@ -20,6 +20,7 @@ mod hold;
 mod ladder;
 mod modes;
 mod owner;
+mod priority;
 mod privileges;
 mod quiet;
 mod release;
