@@ -5,10 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use actions::notify::Secret;
+use std::sync::Arc;
+
+use actions::notify::{
+    Command, Email, EmailOptions, Encryption, Notifier, Secret, Slack, Syslog, Webhook,
+};
 use anyhow::Context;
 
-use crate::config::Config;
+use crate::config::{Config, MailEncryption};
 use crate::daemon::state::ChannelState;
 
 /// Where a secret was found.
@@ -17,10 +21,27 @@ pub struct Found {
     pub from: String,
 }
 
+/// One of the channels that need nothing but their settings.
+pub struct Further {
+    pub name: &'static str,
+    pub from: String,
+    pub min_severity: detector::Severity,
+    /// Least time between two messages, milliseconds.
+    pub pace_ms: u64,
+    pub notifier: Arc<dyn Notifier>,
+}
+
+/// Names of all channels.
+pub const NAMES: [&str; 7] = [
+    "discord", "telegram", "slack", "webhook", "email", "syslog", "command",
+];
+
 /// What is configured.
 pub struct Channels {
     pub discord: Option<Found>,
     pub telegram: Option<(Found, String)>,
+    /// Slack, a webhook, mail, the system log, a command.
+    pub further: Vec<Further>,
     /// What is half configured, with the next step.
     pub problems: Vec<(String, String)>,
 }
@@ -90,11 +111,18 @@ impl Channels {
             }
             (None, _) => None,
         };
+        let further = further(config, &mut problems);
         Self {
             discord,
             telegram,
+            further,
             problems,
         }
+    }
+
+    /// Is there none at all?
+    pub fn is_empty(&self) -> bool {
+        self.discord.is_none() && self.telegram.is_none() && self.further.is_empty()
     }
 
     /// For `status`, when no daemon can say more.
@@ -115,14 +143,156 @@ impl Channels {
                 waiting: 0,
             }
         };
-        vec![
-            state("discord", self.discord.as_ref().map(|f| f.from.as_str())),
-            state(
-                "telegram",
-                self.telegram.as_ref().map(|(f, _)| f.from.as_str()),
-            ),
-        ]
+        let from = |name: &str| match name {
+            "discord" => self.discord.as_ref().map(|f| f.from.as_str()),
+            "telegram" => self.telegram.as_ref().map(|(f, _)| f.from.as_str()),
+            name => {
+                let found = self.further.iter().find(|f| f.name == name);
+                found.map(|f| f.from.as_str())
+            }
+        };
+        NAMES.iter().map(|name| state(name, from(name))).collect()
     }
+}
+
+/// Slack, webhook, mail, system log and command, as far as they are configured; what is wrong with one is a problem of its own.
+fn further(config: &Config, problems: &mut Vec<(String, String)>) -> Vec<Further> {
+    let notify = &config.notify;
+    let settings = [
+        ("slack", notify.slack.min_severity, 1000, slack(config)),
+        ("webhook", notify.webhook.min_severity, 0, webhook(config)),
+        ("email", notify.email.min_severity, 1000, email(config)),
+        ("syslog", notify.syslog.min_severity, 0, syslog(config)),
+        ("command", notify.command.min_severity, 0, command(config)),
+    ];
+    let mut list = vec![];
+    for (name, min_severity, pace_ms, found) in settings {
+        match found {
+            Ok(Some((from, notifier))) => list.push(Further {
+                name,
+                from,
+                min_severity,
+                pace_ms,
+                notifier,
+            }),
+            Ok(None) => {}
+            Err(e) => problems.push((name.to_owned(), format!("{e:#}"))),
+        }
+    }
+    list
+}
+
+/// A channel and where its settings are; none when it is not configured.
+type Built = anyhow::Result<Option<(String, Arc<dyn Notifier>)>>;
+
+const CONFIGURATION: &str = "the configuration";
+
+fn slack(config: &Config) -> Built {
+    let settings = &config.notify.slack;
+    let Some(url) = read_secret(&settings.url_file)? else {
+        return Ok(None);
+    };
+    let slack = Slack::new(&Secret::new(&url), settings.base_url.as_deref())?;
+    Ok(Some((
+        settings.url_file.display().to_string(),
+        Arc::new(slack),
+    )))
+}
+
+fn webhook(config: &Config) -> Built {
+    let settings = &config.notify.webhook;
+    let Some(url) = read_secret(&settings.url_file)? else {
+        return Ok(None);
+    };
+    let key = read_secret(&settings.key_file)?.map(|k| Secret::new(&k));
+    let template = settings
+        .template_file
+        .as_ref()
+        .map(|file| {
+            std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the template {}", file.display()))
+        })
+        .transpose()?;
+    let url = Secret::new(&url);
+    let webhook = Webhook::new(&url, key, template.as_deref(), settings.allow_private)?;
+    Ok(Some((
+        settings.url_file.display().to_string(),
+        Arc::new(webhook),
+    )))
+}
+
+fn email(config: &Config) -> Built {
+    let settings = &config.notify.email;
+    let Some(server) = &settings.server else {
+        return Ok(None);
+    };
+    let login = match &settings.user {
+        None => None,
+        Some(user) => {
+            let file = &settings.password_file;
+            let password = read_secret(file)?.with_context(|| {
+                format!(
+                    "there is no password in {}: `syscall-monitor notify add email` asks for it",
+                    file.display()
+                )
+            })?;
+            Some((user.clone(), Secret::new(&password)))
+        }
+    };
+    let certificate = settings
+        .certificate_file
+        .as_ref()
+        .map(|file| std::fs::read(file).with_context(|| format!("cannot read {}", file.display())))
+        .transpose()?;
+    let email = Email::new(EmailOptions {
+        server: server.clone(),
+        port: settings.port,
+        encryption: match settings.encryption {
+            MailEncryption::Starttls => Encryption::StartTls,
+            MailEncryption::Tls => Encryption::Tls,
+            MailEncryption::None => Encryption::None,
+        },
+        login,
+        from: settings.from.clone(),
+        to: settings.to.clone(),
+        certificate,
+    })?;
+    Ok(Some((CONFIGURATION.into(), Arc::new(email))))
+}
+
+fn syslog(config: &Config) -> Built {
+    let settings = &config.notify.syslog;
+    let Some(address) = &settings.address else {
+        return Ok(None);
+    };
+    let syslog = Syslog::new(address, settings.allow_private)?;
+    Ok(Some((CONFIGURATION.into(), Arc::new(syslog))))
+}
+
+fn command(config: &Config) -> Built {
+    let words = &config.notify.command.command;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((CONFIGURATION.into(), Arc::new(Command::new(words)?))))
+}
+
+/// Where each change of trust is posted, if anywhere.
+pub fn trust_webhook(config: &Config) -> anyhow::Result<Option<Webhook>> {
+    let Some(file) = &config.trust.webhook_file else {
+        return Ok(None);
+    };
+    let url = read_secret(file)?.with_context(|| {
+        format!(
+            "trust.webhook_file names {}, which is empty or not there",
+            file.display()
+        )
+    })?;
+    let key = match &config.trust.webhook_key_file {
+        Some(file) => read_secret(file)?.map(|k| Secret::new(&k)),
+        None => None,
+    };
+    Ok(Some(Webhook::new(&Secret::new(&url), key, None, false)?))
 }
 
 /// The chat's id lies beside the token.

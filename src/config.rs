@@ -267,6 +267,147 @@ impl Default for Evidence {
 pub struct Notify {
     pub discord: Discord,
     pub telegram: Telegram,
+    pub slack: Slack,
+    pub webhook: Webhook,
+    pub email: Email,
+    pub syslog: Syslog,
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slack {
+    /// File that holds the address of the incoming webhook, mode 0600.
+    pub url_file: PathBuf,
+    /// Scheme and host to use in place of the webhook's own (a proxy on this host).
+    pub base_url: Option<String>,
+    /// Lowest severity that is sent.
+    pub min_severity: detector::Severity,
+}
+
+impl Default for Slack {
+    fn default() -> Self {
+        Self {
+            url_file: "/etc/syscall-monitor/slack.url".into(),
+            base_url: None,
+            min_severity: detector::Severity::Medium,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhook {
+    /// File that holds the address, mode 0600.
+    pub url_file: PathBuf,
+    /// File that holds the key that signs what is posted (HMAC-SHA256), mode 0600.
+    pub key_file: PathBuf,
+    /// File with JSON of one's own, `{{title}}` and the like in its strings.
+    pub template_file: Option<PathBuf>,
+    /// Plain http to a private address, beside this host.
+    pub allow_private: bool,
+    /// Lowest severity that is sent.
+    pub min_severity: detector::Severity,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url_file: "/etc/syscall-monitor/webhook.url".into(),
+            key_file: "/etc/syscall-monitor/webhook.key".into(),
+            template_file: None,
+            allow_private: false,
+            min_severity: detector::Severity::Medium,
+        }
+    }
+}
+
+/// How mail is encrypted on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailEncryption {
+    /// STARTTLS, and no mail without.
+    #[default]
+    Starttls,
+    /// From the start.
+    Tls,
+    /// None: to this host only.
+    None,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Email {
+    /// Name of the server; without it no mail is sent.
+    pub server: Option<String>,
+    /// Port; 587, 465 or 25 when not given.
+    pub port: Option<u16>,
+    pub encryption: MailEncryption,
+    /// Login; without it none is made.
+    pub user: Option<String>,
+    /// File that holds its password, mode 0600.
+    pub password_file: PathBuf,
+    pub from: String,
+    pub to: Vec<String>,
+    /// Certificate (PEM) of a server with one of its own.
+    pub certificate_file: Option<PathBuf>,
+    /// Lowest severity that is sent.
+    pub min_severity: detector::Severity,
+}
+
+impl Default for Email {
+    fn default() -> Self {
+        Self {
+            server: None,
+            port: None,
+            encryption: MailEncryption::Starttls,
+            user: None,
+            password_file: "/etc/syscall-monitor/email.password".into(),
+            from: "syscall-monitor@localhost".into(),
+            to: vec![],
+            certificate_file: None,
+            min_severity: detector::Severity::Medium,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Syslog {
+    /// `unix:/dev/log`, `udp://127.0.0.1:514` or `tcp://127.0.0.1:601`; RFC 5424.
+    pub address: Option<String>,
+    /// A private address beside this host: nothing is encrypted on the way.
+    pub allow_private: bool,
+    /// Lowest severity that is sent.
+    pub min_severity: detector::Severity,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self {
+            address: None,
+            allow_private: false,
+            min_severity: detector::Severity::Medium,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Command {
+    /// Program (by its whole path) and arguments; the message comes as JSON on its standard input.
+    pub command: Vec<String>,
+    /// Lowest severity that is sent.
+    pub min_severity: detector::Severity,
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self {
+            command: vec![],
+            min_severity: detector::Severity::Medium,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -299,6 +440,10 @@ pub struct Telegram {
     pub chat_id: Option<String>,
     /// Address of the Bot API.
     pub base_url: Option<String>,
+    /// Accounts (Telegram's numbers) that may answer by buttons below a message; none: there are no buttons.
+    pub answer_from: Vec<i64>,
+    /// How long buttons work, hours.
+    pub answer_hours: u32,
     /// Lowest severity that is sent.
     pub min_severity: detector::Severity,
 }
@@ -309,6 +454,8 @@ impl Default for Telegram {
             token_file: "/etc/syscall-monitor/telegram.token".into(),
             chat_id: None,
             base_url: None,
+            answer_from: vec![],
+            answer_hours: 24,
             min_severity: detector::Severity::Medium,
         }
     }
@@ -321,6 +468,14 @@ pub struct Trust {
     pub dir: Option<PathBuf>,
     /// Log that other ASF tools read.
     pub log: PathBuf,
+    /// Freeze an agent whose score has come to the band of quarantine by arithmetic alone.
+    pub enforce: bool,
+    /// Program and arguments that are told of each change: JSON on standard input, `ASF_*` in the environment.
+    pub hook: Vec<String>,
+    /// File, mode 0600, with an address that each change is posted to.
+    pub webhook_file: Option<PathBuf>,
+    /// File, mode 0600, with the key that signs what is posted (HMAC-SHA256).
+    pub webhook_key_file: Option<PathBuf>,
 }
 
 impl Default for Trust {
@@ -328,6 +483,10 @@ impl Default for Trust {
         Self {
             dir: None,
             log: "/var/log/asf/security.log".into(),
+            enforce: false,
+            hook: vec![],
+            webhook_file: None,
+            webhook_key_file: None,
         }
     }
 }
@@ -433,6 +592,11 @@ impl Config {
             .dir
             .clone()
             .unwrap_or_else(|| self.state_dir.join("trust"))
+    }
+
+    /// Filters that `Except` wrote: a folder of packs beside those of `[rules] dirs`.
+    pub fn exceptions_dir(&self) -> PathBuf {
+        self.state_dir.join(crate::except::DIR)
     }
 
     pub fn saved_state_file(&self) -> PathBuf {

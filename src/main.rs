@@ -14,6 +14,7 @@ mod client;
 mod config;
 mod daemon;
 mod entries;
+mod except;
 mod nearest;
 mod offline;
 mod output;

@@ -6,7 +6,7 @@
 //!
 //! Two processes use it, so it has two sides that meet in [`courier::wire`]:
 //!
-//! - the *sensor* holds the audit rights and the store: [`policy`], [`freeze`], [`quarantine`], [`evidence`], [`outbox`], [`trust`].
+//! - the *sensor* holds the audit rights and the store: [`policy`], [`freeze`], [`quarantine`], [`evidence`], [`outbox`], [`trust`], [`phone`].
 //!   Files only; nothing there waits for a network or for an engine.
 //! - the *courier* holds no rights: [`courier`], [`docker`], [`notify`]. Each request is a task of its own with a time
 //!   limit; a hung engine or a slow service costs its own action and nothing else.
@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod message;
 pub mod notify;
 pub mod outbox;
+pub mod phone;
 pub mod policy;
 pub mod quarantine;
 pub mod redact;

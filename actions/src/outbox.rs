@@ -22,6 +22,10 @@ use crate::notify::Outcome;
 
 /// Queue of the ledger.
 pub const QUEUE: &str = "outbox";
+/// Area of the ledger: what a service calls the message of an alert, by `DESTINATION/ALERT`.
+pub const SENT: &str = "outbox-sent";
+/// Messages of which that is known; older ones are not edited any more.
+const EDITABLE: usize = 500;
 /// Messages that wait for one destination before further ones go into a digest: nobody reads more than these one by one.
 const STORM: usize = 20;
 /// The same for critical ones, each of which has a command that somebody must type.
@@ -53,6 +57,8 @@ pub struct Due {
     pub message: Message,
     /// It may have arrived before.
     pub repeat: bool,
+    /// The service's id of the message that this one takes the place of.
+    pub edit: Option<String>,
 }
 
 /// What stands in the ledger.
@@ -64,6 +70,9 @@ struct Entry {
     started: bool,
     /// It may have arrived before.
     repeat: bool,
+    /// The service's id of the message that this one takes the place of.
+    #[serde(default)]
+    edit: Option<String>,
 }
 
 /// State of a destination for `status`.
@@ -208,11 +217,67 @@ impl Outbox {
                 message: message.clone(),
                 started: false,
                 repeat: false,
+                edit: None,
             };
             let id = self.ledger.queue_push(QUEUE, &encode(&entry)?)?;
             lane.entries.push_back((id, entry));
         }
         Ok(reached)
+    }
+
+    /// One incident is one message: what is known now of an alert takes the place of what was told. A message that waits is changed, one
+    /// that was taken is edited where the service can; where it cannot, nothing more is told.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn edit(&mut self, message: &Message) -> Result<(), LedgerError> {
+        let Some(alert) = &message.alert else {
+            return Ok(());
+        };
+        for (name, lane) in &mut self.lanes {
+            if message.severity < lane.settings.min_severity {
+                continue;
+            }
+            let busy = lane.on_its_way;
+            let waiting = lane
+                .entries
+                .iter_mut()
+                .enumerate()
+                .rev()
+                .find(|(at, (_, e))| {
+                    e.message.alert.as_ref() == Some(alert) && !(busy && *at == 0)
+                });
+            if let Some((_, (id, entry))) = waiting {
+                let changed = Entry {
+                    message: Message {
+                        more: entry.message.more.clone(),
+                        severity: entry.message.severity.max(message.severity),
+                        ..message.clone()
+                    },
+                    ..entry.clone()
+                };
+                self.ledger.queue_update(QUEUE, *id, &encode(&changed)?)?;
+                *entry = changed;
+                continue;
+            }
+            // In a storm nobody reads edits.
+            if lane.entries.len() >= STORM {
+                continue;
+            }
+            let Some(remote) = self.ledger.get(SENT, &format!("{name}/{alert}"))? else {
+                continue;
+            };
+            let entry = Entry {
+                destination: name.clone(),
+                message: message.clone(),
+                started: false,
+                repeat: false,
+                edit: Some(String::from_utf8_lossy(&remote).into_owned()),
+            };
+            let id = self.ledger.queue_push(QUEUE, &encode(&entry)?)?;
+            lane.entries.push_back((id, entry));
+        }
+        Ok(())
     }
 
     /// Does a message of this alert wait anywhere?
@@ -233,7 +298,9 @@ impl Outbox {
                 queue_id: *id,
                 destination: entry.destination.clone(),
                 message: entry.message.clone(),
-                repeat: entry.repeat,
+                // An edit is the same however often it is made.
+                repeat: entry.repeat && entry.edit.is_none(),
+                edit: entry.edit.clone(),
             })
         })
     }
@@ -292,14 +359,23 @@ impl Outbox {
         };
         lane.on_its_way = false;
         match outcome {
-            Outcome::Accepted { quiet_ms, .. } => {
+            Outcome::Accepted {
+                quiet_ms,
+                remote_id,
+            } => {
                 lane.status.accepted += 1;
                 lane.status.last_accepted_ms = Some(now_ms);
                 lane.status.last_error = None;
                 lane.failed_in_row = 0;
                 lane.status.not_before_ms =
                     now_ms + lane.settings.pace_ms.max(quiet_ms.unwrap_or(0));
-                lane.entries.pop_front();
+                let entry = lane.entries.pop_front();
+                if let (Some(remote), Some((_, entry))) = (remote_id, entry)
+                    && entry.edit.is_none()
+                    && let Some(alert) = &entry.message.alert
+                {
+                    remember(&*ledger, &format!("{}/{alert}", entry.destination), remote)?;
+                }
                 ledger.queue_remove(QUEUE, id)
             }
             Outcome::Refused {
@@ -452,6 +528,26 @@ impl Lane {
         entry.repeat |= maybe_arrived;
         ledger.queue_update(QUEUE, id, &encode(entry)?)
     }
+}
+
+/// Keeps the service's id of a message; the oldest ones go.
+fn remember(ledger: &dyn Ledger, key: &str, remote: &str) -> Result<(), LedgerError> {
+    ledger.put(SENT, key, remote.as_bytes())?;
+    let number = |key: &str| -> u64 {
+        let (_, alert) = key.split_once('/').unwrap_or_default();
+        let digits = alert.strip_prefix("A-").unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    };
+    // Looked at now and then: the area is read whole.
+    if !number(key).is_multiple_of(64) {
+        return Ok(());
+    }
+    let mut all: Vec<String> = ledger.scan(SENT)?.into_iter().map(|(k, _)| k).collect();
+    all.sort_by_key(|k| number(k));
+    let too_many = all.len().saturating_sub(EDITABLE);
+    all.iter()
+        .take(too_many)
+        .try_for_each(|key| ledger.delete(SENT, key))
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>, LedgerError> {

@@ -76,6 +76,7 @@ fn deliver(queue_id: u64) -> ToCourier {
         destination: "discord".into(),
         message,
         repeat: false,
+        edit: None,
     }
 }
 

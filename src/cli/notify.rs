@@ -26,6 +26,9 @@ pub struct NotifyArgs {
 pub enum Channel {
     Discord,
     Telegram,
+    Slack,
+    Webhook,
+    Email,
 }
 
 #[derive(Subcommand)]
@@ -52,13 +55,25 @@ pub fn run(config: Option<&Path>, args: &NotifyArgs) -> anyhow::Result<ExitCode>
     }
 }
 
+impl Channel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Discord => "discord",
+            Self::Telegram => "telegram",
+            Self::Slack => "slack",
+            Self::Webhook => "webhook",
+            Self::Email => "email",
+        }
+    }
+}
+
 fn add(config: &Config, channel: Channel, chat_id: Option<&str>) -> anyhow::Result<ExitCode> {
+    if channel != Channel::Telegram && chat_id.is_some() {
+        bail!("--chat-id is Telegram's; the others know where they write to");
+    }
     let mut lines = Input::new()?;
     match channel {
         Channel::Discord => {
-            if chat_id.is_some() {
-                bail!("--chat-id is Telegram's; a Discord webhook knows its own channel");
-            }
             let url = lines.secret(
                 "Discord webhook address (Server settings → Integrations → Webhooks → Copy): ",
             )?;
@@ -67,6 +82,36 @@ fn add(config: &Config, channel: Channel, chat_id: Option<&str>) -> anyhow::Resu
                 config.notify.discord.base_url.as_deref(),
             )?;
             write_secret(&config.notify.discord.url_file, &url)?;
+        }
+        Channel::Slack => {
+            let url = lines
+                .secret("Slack incoming webhook address (https://hooks.slack.com/services/…): ")?;
+            let settings = &config.notify.slack;
+            actions::notify::Slack::new(&Secret::new(&url), settings.base_url.as_deref())?;
+            write_secret(&settings.url_file, &url)?;
+        }
+        Channel::Webhook => {
+            let url = lines.secret("Webhook address: ")?;
+            let settings = &config.notify.webhook;
+            let secret = Secret::new(&url);
+            actions::notify::Webhook::new(&secret, None, None, settings.allow_private)?;
+            // Nothing typed: nothing is signed.
+            let key = lines
+                .secret("Key that signs what is posted (empty: none): ")
+                .unwrap_or_default();
+            write_secret(&settings.url_file, &url)?;
+            if !key.is_empty() {
+                write_secret(&settings.key_file, &key)?;
+            }
+        }
+        Channel::Email => {
+            if config.notify.email.user.is_none() {
+                bail!(
+                    "there is no login to give a password to: set [notify.email] server, user, from and to first"
+                );
+            }
+            let password = lines.secret("Password of the mail account: ")?;
+            write_secret(&config.notify.email.password_file, &password)?;
         }
         Channel::Telegram => {
             let token = lines.secret("Telegram bot token (from @BotFather): ")?;
@@ -87,6 +132,13 @@ fn add(config: &Config, channel: Channel, chat_id: Option<&str>) -> anyhow::Resu
             write_secret(&config.notify.telegram.token_file, &token)?;
             write_secret(&chat_file(config), &chat)?;
         }
+    }
+    if let Some((name, why)) = Channels::resolve(config)
+        .problems
+        .iter()
+        .find(|(name, _)| *name == channel.name())
+    {
+        eprintln!("syscall-monitor: {name} is not complete yet: {why}");
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "kept in a file that only root can read")?;
@@ -195,11 +247,13 @@ fn list(config: &Config) -> anyhow::Result<ExitCode> {
 fn test(config: &Config) -> anyhow::Result<ExitCode> {
     let channels = Channels::resolve(config);
     let mut out = std::io::stdout().lock();
-    if channels.discord.is_none() && channels.telegram.is_none() {
+    if channels.is_empty() {
         for (name, why) in &channels.problems {
             writeln!(out, "{name}: {why}")?;
         }
-        bail!("no channel is set up; `syscall-monitor notify add discord` or `… telegram` does it");
+        bail!(
+            "no channel is set up; `syscall-monitor notify add discord` (telegram, slack, webhook) does it, and [notify.email], [notify.syslog], [notify.command] in the configuration"
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -216,6 +270,11 @@ fn test(config: &Config) -> anyhow::Result<ExitCode> {
         let (ok, said) = crate::daemon::courier::describe(&outcome);
         failed |= !ok;
         writeln!(out, "{name}: {said}")?;
+    }
+    // Half configured is not set up: nobody is told there.
+    for (name, why) in &channels.problems {
+        failed = true;
+        writeln!(out, "{name}: {why}")?;
     }
     Ok(if failed {
         ExitCode::from(1)

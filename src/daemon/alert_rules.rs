@@ -33,7 +33,9 @@ pub fn load_warm(options: &Options) -> anyhow::Result<Detector> {
 
 fn load(options: &Options) -> anyhow::Result<Detector> {
     let mut packs = Vec::new();
-    for dir in &options.config.rules.dirs {
+    // What `Except` wrote: filters, which only take away.
+    let exceptions = options.config.exceptions_dir();
+    for dir in options.config.rules.dirs.iter().chain([&exceptions]) {
         for name in pack_names(options) {
             let dir = dir.join(&name).join("alerts");
             if dir.is_dir() {

@@ -123,6 +123,7 @@ pub async fn serve(listener: UnixListener, api: Api) {
         .route("/v1/quarantine", get(quarantines))
         .route("/v1/quarantine/apply", post(apply))
         .route("/v1/quarantine/release", post(release))
+        .route("/v1/trust/set", post(set_trust))
         .route("/v1/channels/reload", post(reload_channels))
         .layer(DefaultBodyLimit::max(1 << 20))
         .with_state(api);
@@ -191,6 +192,21 @@ async fn release(
 ) -> Result<Json<Value>, Refused> {
     root_only(caller)?;
     order(&api, Order::Release(name.container)).await
+}
+
+#[derive(Deserialize)]
+struct Score {
+    agent: String,
+    score: u8,
+}
+
+async fn set_trust(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(wish): Json<Score>,
+) -> Result<Json<Value>, Refused> {
+    root_only(caller)?;
+    order(&api, Order::SetTrust(wish.agent, wish.score)).await
 }
 
 async fn reload_channels(

@@ -16,11 +16,17 @@ use crate::config::Config;
 pub fn run(options: &Options) -> anyhow::Result<()> {
     // Secrets first: a file of another user (~/.asf/config) needs a right that is given up next.
     let channels = Channels::resolve(&options.config);
+    let trust_webhook = crate::channels::trust_webhook(&options.config);
     privileges::courier()?;
     for (name, why) in &channels.problems {
         tracing::warn!("{name}: {why}");
     }
     let destinations = notifiers(&options.config, &channels)?;
+    let phone = phone(&options.config, &channels)?;
+    let trust_webhook = trust_webhook.unwrap_or_else(|e| {
+        tracing::error!("{e:#}");
+        None
+    });
     let stream = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -36,6 +42,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let options = CourierOptions {
             docker_socket: options.config.docker.socket.display().to_string(),
             destinations,
+            phone,
+            trust_hook: options.config.trust.hook.clone(),
+            trust_webhook,
             ..CourierOptions::default()
         };
         actions::courier::run(stream, options)
@@ -55,16 +64,34 @@ pub fn notifiers(
             .with_context(|| format!("discord ({})", found.from))?;
         list.insert("discord".into(), Arc::new(discord));
     }
-    if let Some((found, chat)) = &channels.telegram {
-        let telegram = Telegram::new(
-            &found.secret,
-            chat,
-            config.notify.telegram.base_url.as_deref(),
-        )
-        .with_context(|| format!("telegram ({})", found.from))?;
+    if let Some(telegram) = telegram(config, channels)? {
         list.insert("telegram".into(), Arc::new(telegram));
     }
+    for channel in &channels.further {
+        list.insert(channel.name.into(), channel.notifier.clone());
+    }
     Ok(list)
+}
+
+/// The bot whose buttons are listened to: only where somebody may press them.
+fn phone(config: &Config, channels: &Channels) -> anyhow::Result<Option<Telegram>> {
+    if config.notify.telegram.answer_from.is_empty() {
+        return Ok(None);
+    }
+    telegram(config, channels)
+}
+
+fn telegram(config: &Config, channels: &Channels) -> anyhow::Result<Option<Telegram>> {
+    let Some((found, chat)) = &channels.telegram else {
+        return Ok(None);
+    };
+    Telegram::new(
+        &found.secret,
+        chat,
+        config.notify.telegram.base_url.as_deref(),
+    )
+    .with_context(|| format!("telegram ({})", found.from))
+    .map(Some)
 }
 
 /// What a service answered, for people; and whether it took the message.

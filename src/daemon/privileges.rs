@@ -78,7 +78,14 @@ fn limit(effective: &CapsHashSet, permitted: &CapsHashSet) -> anyhow::Result<()>
         .context("cannot limit effective capabilities")?;
     caps::set(None, CapSet::Permitted, &keep(permitted))
         .context("cannot limit permitted capabilities")?;
-    // No core file and no other process of this user reads our memory: it may hold the channels' secrets.
+    // No core file and no other process of this user reads our memory: it may hold the channels' secrets. The limit holds also where
+    // the kernel was told to dump such processes all the same (`fs.suid_dumpable`), and for our children.
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)
+        .context("cannot set the size of core files to 0")?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .context("cannot turn core dumps off")?;
     Ok(())

@@ -7,10 +7,13 @@ pub mod evidence;
 pub mod hold;
 mod ladder;
 mod orders;
+mod phone;
+mod trust;
 mod untold;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -20,7 +23,8 @@ use actions::docker::PauseFailure;
 use actions::freeze::{self, FreezeTarget, Frozen, How, handover};
 use actions::notify::Outcome;
 use actions::outbox::Outbox;
-use actions::policy::{Budget, Decision, Level, Step};
+use actions::phone::Phone;
+use actions::policy::{Budget, Decision, Level, Policy, Step};
 use actions::quarantine::{Identity, Quarantine, Quarantines};
 use actions::seclog::SecurityLog;
 use actions::trust::Trust;
@@ -57,6 +61,8 @@ pub enum Order {
     Apply(String, Level),
     Release(String),
     ReloadChannels,
+    /// A person sets the score of an agent.
+    SetTrust(String, u8),
 }
 
 /// What an order is answered with.
@@ -106,6 +112,11 @@ pub enum Inbox {
         order: Order,
         reply: Reply,
     },
+    /// A release that somebody ordered by a button has ended.
+    PressDone {
+        alert: String,
+        result: Result<Value, String>,
+    },
     /// The sensor must start anew.
     Restart(String),
     /// Finish and end.
@@ -138,6 +149,12 @@ struct State {
     evidence: evidence::Work,
     /// Number of the last alert whose messages are in the outbox, while the mark in the store is behind it.
     told_up_to: Option<u64>,
+    /// Alerts of which more is known than was told.
+    to_edit: std::collections::BTreeSet<u64>,
+    /// Messages that were edited a short time ago.
+    edited: HashMap<u64, Instant>,
+    /// The trust hook runs.
+    trust_asked: bool,
     /// Messages that the store refused; tried again.
     unqueued: Vec<Message>,
 }
@@ -151,8 +168,17 @@ pub struct Parts {
     pub commands: mpsc::UnboundedSender<Command>,
     pub quarantines: Quarantines,
     pub outbox: Outbox,
+    pub phone: Phone,
+    /// Where exceptions are written.
+    pub exceptions: PathBuf,
     pub destinations: Box<dyn Fn() -> Vec<actions::outbox::Destination> + Send>,
     pub trust: Trust,
+    /// Somebody wants to hear of changes of trust.
+    pub trust_hook: bool,
+    /// Arithmetic may freeze.
+    pub trust_enforce: bool,
+    /// The guards of an automatic freeze.
+    pub policy: Policy,
     /// `None` when it cannot be opened; `status` says so.
     pub log: Option<SecurityLog>,
     pub dry_run: bool,
@@ -223,9 +249,11 @@ impl Responder {
             Inbox::CourierStarted => {
                 self.state.courier = true;
                 self.ask_unfinished();
+                self.ask_trust_hook();
             }
             Inbox::CourierGone => {
                 self.state.courier = false;
+                self.state.trust_asked = false;
                 self.state.on_their_way.clear();
                 if let Err(e) = self.parts.outbox.courier_lost(now_ms()) {
                     tracing::error!("{e}");
@@ -256,6 +284,7 @@ impl Responder {
                 self.notice(what, details);
                 self.tell(&Message::notice(severity, title, &text, now_ms()));
             }
+            Inbox::PressDone { alert, result } => self.on_press_done(&alert, result),
             Inbox::Order { order, reply } => self.on_order(order, reply),
             Inbox::Restart(why) => {
                 tracing::warn!("{why}");
@@ -332,9 +361,7 @@ impl Responder {
             self.told(alert.id);
             return;
         }
-        if let Err(e) = self.parts.trust.apply(&alert, &alert.event, now_ms()) {
-            tracing::error!("{e}");
-        }
+        self.judge_trust(&alert);
         if alert.response >= Response::AlertAndLog
             && let Some(log) = &self.parts.log
             && let Err(e) = log.alert(&alert)
@@ -344,6 +371,7 @@ impl Responder {
         if alert.response >= Response::Alert {
             let mut message = Message::from_alert(&alert, &decision);
             message.fields.extend(self.daily_anchor());
+            message.buttons = self.buttons(&alert, &decision);
             self.tell(&message);
         }
         self.told(alert.id);
@@ -509,7 +537,15 @@ impl Responder {
                 container_id,
                 report,
             } => self.on_released(&key, &container_id, report, now),
-            FromCourier::Docker { .. } | FromCourier::TrustHooked { .. } => Ok(()),
+            FromCourier::Pressed { press } => {
+                self.on_press(&press);
+                Ok(())
+            }
+            FromCourier::Docker { .. } => Ok(()),
+            FromCourier::TrustHooked { agent, result } => {
+                self.on_trust_hook(&agent, &result);
+                Ok(())
+            }
         };
         if let Err(e) = done {
             tracing::error!("{e}");
@@ -652,6 +688,7 @@ impl Responder {
                 destination: due.destination,
                 message: Box::new(due.message),
                 repeat: due.repeat,
+                edit: due.edit,
             }) {
                 self.state.on_their_way.insert(id, Instant::now());
             } else {

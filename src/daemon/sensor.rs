@@ -456,6 +456,11 @@ fn destinations(config: &Config) -> Vec<Destination> {
             pace_ms: 1000,
         });
     }
+    list.extend(channels.further.iter().map(|c| Destination {
+        name: c.name.into(),
+        min_severity: c.min_severity,
+        pace_ms: c.pace_ms,
+    }));
     list
 }
 
@@ -477,6 +482,15 @@ fn new_responder(
     let budget =
         actions::policy::Budget::new(options.config.quarantine.budget, quarantines.spent());
     let outbox = Outbox::new(ledger.clone(), destinations(&config))?;
+    let telegram = &config.notify.telegram;
+    let settings = actions::phone::Settings {
+        users: telegram.answer_from.clone(),
+        chat: Channels::resolve(&config)
+            .telegram
+            .and_then(|(_, chat)| chat.parse().ok()),
+        lifetime_ms: u64::from(telegram.answer_hours) * 3_600_000,
+    };
+    let phone = actions::phone::Phone::open(ledger.clone(), settings, now_ms())?;
     let (trust, problems) = Trust::open(TrustOptions {
         dir: config.trust_dir(),
         log: Some(config.trust.log.clone()),
@@ -485,6 +499,7 @@ fn new_responder(
     for e in problems {
         tracing::error!("{e}");
     }
+    let config_trust = &options.config.trust;
     let log = match SecurityLog::open(PathBuf::from(&config.trust.log)) {
         Ok(log) => Some(log),
         Err(e) => {
@@ -501,8 +516,13 @@ fn new_responder(
         commands,
         quarantines,
         outbox,
+        phone,
+        exceptions: options.config.exceptions_dir(),
         destinations: Box::new(move || destinations(&config)),
         trust,
+        trust_hook: !config_trust.hook.is_empty() || config_trust.webhook_file.is_some(),
+        trust_enforce: config_trust.enforce,
+        policy: policy(options),
         log,
         dry_run: options.dry_run,
         hold: options.config.quarantine.hold,

@@ -151,3 +151,31 @@ fn no_secret_leaves_the_host() {
         "the webhook's token is in the daemon's log"
     );
 }
+
+/// The same again is the same message, edited.
+#[test]
+fn an_alert_that_repeats_is_one_message_that_is_edited() {
+    if !kernel::wanted("an_alert_that_repeats_is_one_message_that_is_edited") {
+        return;
+    }
+    let discord = Discord::start();
+    let world = world().discord(&discord.base_url()).start();
+    let container = gateway(&world);
+    let again = || {
+        let deed = "echo aWQgPi9kZXYvbnVsbAo= | base64 -d | sh";
+        container.exec(&["sh", "-c", deed]).expect_ok();
+    };
+    again();
+    discord.wait_accepted(1, Duration::from_secs(30));
+    again();
+    again();
+    let edit = eventually("the edit", Duration::from_secs(60), || {
+        let edits = discord.accepted();
+        edits.into_iter().find(|m| m.path.contains("/messages/"))
+    });
+    assert!(seen(&edit).contains("How often"), "{}", seen(&edit));
+    let posted = discord.accepted();
+    let posted = posted.iter().filter(|m| !m.path.contains("/messages/"));
+    assert_eq!(posted.count(), 1);
+    assert!(discord.malformed().is_empty(), "{:?}", discord.malformed());
+}

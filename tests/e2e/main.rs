@@ -20,6 +20,7 @@ mod hold;
 mod ladder;
 mod modes;
 mod owner;
+mod phone;
 mod priority;
 mod privileges;
 mod quiet;
@@ -29,6 +30,7 @@ mod slow;
 mod storm;
 mod story;
 mod suspicious;
+mod trust;
 
 use std::time::Duration;
 

@@ -45,6 +45,14 @@ fn no_process_of_the_daemon_has_more_than_it_needs() {
         capabilities(world.pid_of("sensor"), "CapEff") & CAP_AUDIT_CONTROL,
         0
     );
+    // It ends in no core file either.
+    for role in ["run", "sensor", "courier"] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.pid_of(role)));
+        let limits = limits.unwrap();
+        let core = limits.lines().find(|l| l.starts_with("Max core file size"));
+        let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{role}: {limits}");
+    }
     // Nobody reads the memory of a process that may hold a channel's secret.
     for role in ["run", "sensor", "courier"] {
         let limits = std::fs::metadata(format!("/proc/{}/environ", world.pid_of(role))).unwrap();

@@ -14,7 +14,7 @@ use test_support::{Container, World, eventually, kernel};
 use crate::{PATIENCE, gateway, world};
 
 /// Rules of which each matches one argument, so that each event is an alert of its own.
-fn rules(dir: &Path, count: usize) {
+pub fn rules(dir: &Path, count: usize) {
     let alerts = dir.join("common/alerts");
     std::fs::create_dir_all(&alerts).unwrap();
     for n in 0..count {

@@ -8,6 +8,7 @@
 //! container, in the order in which the sensor asked ([`turns`]).
 
 pub mod hook;
+pub mod poll;
 mod turns;
 pub mod wire;
 
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::docker::{Engine, PauseFailure};
-use crate::notify::{Notifier, Outcome};
+use crate::notify::{Notifier, Outcome, Telegram, Webhook};
 use wire::{FromCourier, HookResult, ReleaseReport, ToCourier};
 
 /// Requests that run or wait for a place.
@@ -39,8 +40,14 @@ pub struct CourierOptions {
     pub watch_docker: bool,
     /// Channels by name of the destination.
     pub destinations: BTreeMap<String, Arc<dyn Notifier>>,
+    /// The bot whose buttons are listened to, if any.
+    pub phone: Option<Telegram>,
+    /// How long Telegram holds a question for presses that it has no answer to.
+    pub poll_wait: Duration,
     /// Command of the trust hook, without a shell; empty: none.
     pub trust_hook: Vec<String>,
+    /// Where each change of trust is posted, beside the hook.
+    pub trust_webhook: Option<Webhook>,
     /// Time limit of one call to Docker.
     pub docker_limit: Duration,
     /// Time limit of a whole action (pause, release).
@@ -61,7 +68,10 @@ impl Default for CourierOptions {
             docker_socket: "/var/run/docker.sock".to_owned(),
             watch_docker: true,
             destinations: BTreeMap::new(),
+            phone: None,
+            poll_wait: poll::WAIT,
             trust_hook: Vec::new(),
+            trust_webhook: None,
             docker_limit: Duration::from_secs(5),
             action_limit: Duration::from_secs(30),
             // Two requests of the channel's own limit (the form, and the shortest form), and a little.
@@ -99,6 +109,11 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
     let watch = options
         .watch_docker
         .then(|| tokio::spawn(follow(options.docker_socket.clone(), answers.clone())));
+    let (pressed, presses) = mpsc::channel(16);
+    let polling = options.phone.clone().map(|telegram| {
+        let wait = options.poll_wait;
+        tokio::spawn(poll::run(telegram, wait, answers.clone(), presses))
+    });
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     let house = Arc::new(Semaphore::new(WAITING));
@@ -109,6 +124,11 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
     let end = loop {
         let request = match wire::read::<ToCourier>(&mut input).await {
             Ok(Some(ToCourier::Shutdown) | None) => break Ok(()),
+            Ok(Some(ToCourier::Handled { update_id, text })) => {
+                // A poller that is gone asks again when it is back.
+                let _ = pressed.try_send(poll::Handled { update_id, text });
+                continue;
+            }
             Ok(Some(request)) => request,
             Err(error) => break Err(error),
         };
@@ -148,9 +168,9 @@ pub async fn run(stream: UnixStream, options: CourierOptions) -> io::Result<()> 
     // What still runs is dropped without an answer, which the sensor takes as "not known".
     stop.cancel();
     tracker.wait().await;
-    if let Some(watch) = watch {
-        watch.abort();
-        let _ = watch.await;
+    for task in [watch, polling].into_iter().flatten() {
+        task.abort();
+        let _ = task.await;
     }
     drop(answers);
     // A sensor that reads no more must not keep us.
@@ -192,6 +212,7 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
             destination,
             message,
             repeat,
+            edit,
         } => {
             let outcome = match options.destinations.get(&destination) {
                 None => Outcome::Refused {
@@ -203,8 +224,11 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
                     retry_after_ms: None,
                 },
                 Some(channel) => {
-                    let delivery = std::panic::AssertUnwindSafe(channel.deliver(&message, repeat))
-                        .catch_unwind();
+                    let sending = match &edit {
+                        Some(remote_id) => channel.edit(&message, remote_id),
+                        None => channel.deliver(&message, repeat),
+                    };
+                    let delivery = std::panic::AssertUnwindSafe(sending).catch_unwind();
                     match tokio::time::timeout(options.delivery_limit, delivery).await {
                         Ok(Ok(outcome)) => outcome,
                         Ok(Err(_)) => Outcome::Unknown {
@@ -330,22 +354,58 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
             }
         }
         ToCourier::TrustHook { change } => {
-            let result = if options.trust_hook.is_empty() {
-                HookResult {
-                    exit: None,
-                    base_score: None,
-                    why: Some("no trust hook is configured".into()),
-                }
-            } else {
-                hook::run(&options.trust_hook, &change, options.hook_limit).await
-            };
+            let (mut result, posted) = tokio::join!(
+                async {
+                    if options.trust_hook.is_empty() {
+                        return HookResult {
+                            exit: None,
+                            base_score: None,
+                            why: options
+                                .trust_webhook
+                                .is_none()
+                                .then(|| "no trust hook is configured".into()),
+                        };
+                    }
+                    hook::run(&options.trust_hook, &change, options.hook_limit).await
+                },
+                post_trust(options.trust_webhook.as_ref(), &change),
+            );
+            if let Some(why) = posted {
+                let both = result.why.take().into_iter().chain([why]);
+                result.why = Some(both.collect::<Vec<_>>().join("; "));
+            }
             FromCourier::TrustHooked {
                 agent: change.agent.clone(),
                 result,
             }
         }
-        ToCourier::Shutdown => return None,
+        ToCourier::Handled { .. } | ToCourier::Shutdown => return None,
     })
+}
+
+/// Pauses before the second and the third attempt of a post.
+const POST_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Posts a change of trust, three times at most; says why it did not arrive.
+async fn post_trust(
+    webhook: Option<&Webhook>,
+    change: &crate::trust::TrustChange,
+) -> Option<String> {
+    let webhook = webhook?;
+    let body = serde_json::to_vec(change).ok()?;
+    let mut pauses = POST_PAUSES.iter();
+    loop {
+        let (why, again) = match webhook.post(body.clone(), None, false).await {
+            Outcome::Accepted { .. } => return None,
+            Outcome::Refused { permanent, why, .. } => (why, !permanent),
+            // A receiver knows a change by its agent and time: twice is once.
+            Outcome::Unknown { why } => (why, true),
+        };
+        match pauses.next().filter(|_| again) {
+            Some(pause) => tokio::time::sleep(*pause).await,
+            None => return Some(format!("webhook: {why}")),
+        }
+    }
 }
 
 /// One action with Docker within its limit, over a connection of its own: the engine may have been started anew since.

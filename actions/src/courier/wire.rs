@@ -13,6 +13,7 @@ use crate::docker::{Before, Cut, PauseFailure, Paused};
 use crate::freeze::How;
 use crate::message::Message;
 use crate::notify::Outcome;
+use crate::phone::Press;
 use crate::quarantine::Quarantine;
 use crate::trust::TrustChange;
 
@@ -58,6 +59,9 @@ pub enum ToCourier {
         message: Box<Message>,
         /// It may have arrived before: say so in it.
         repeat: bool,
+        /// The service's id of the message that it takes the place of.
+        #[serde(default)]
+        edit: Option<String>,
     },
     /// Let Docker pause a container.
     Pause {
@@ -108,6 +112,13 @@ pub enum ToCourier {
         repo: String,
         /// Its tag.
         tag: String,
+    },
+    /// A press of a button was handled: it is confirmed, and who pressed is told.
+    Handled {
+        /// Number of the update.
+        update_id: i64,
+        /// What came of it.
+        text: String,
     },
     /// Run the trust hook for a change.
     TrustHook {
@@ -235,6 +246,11 @@ pub enum FromCourier {
         container_id: String,
         /// `sha256:…` of the image, or why there is none.
         result: Result<String, String>,
+    },
+    /// Somebody pressed a button below a message.
+    Pressed {
+        /// What Telegram says of it.
+        press: Press,
     },
     /// The trust hook ended.
     TrustHooked {

@@ -2,6 +2,7 @@
 
 pub mod discord;
 pub mod plain;
+pub mod slack;
 pub mod telegram;
 pub mod text;
 
@@ -55,6 +56,9 @@ pub struct Message {
     /// Further alerts that this message stands for (a digest of a storm).
     #[serde(default)]
     pub more: Option<More>,
+    /// Buttons below it, where the service has such and somebody may press them.
+    #[serde(default)]
+    pub buttons: Option<crate::phone::Buttons>,
 }
 
 /// Alerts that a digest stands for.
@@ -90,6 +94,7 @@ impl Message {
             time_ms: alert.time_ms,
             host: None,
             more: None,
+            buttons: None,
         }
     }
 
@@ -112,6 +117,7 @@ impl Message {
             time_ms: now_ms,
             host: None,
             more: None,
+            buttons: None,
         }
     }
 

@@ -56,13 +56,22 @@ pub fn html(message: &Message, repeat: bool) -> String {
 }
 
 /// Body of `sendMessage`.
-pub fn body(chat_id: &str, text: &str) -> Value {
-    json!({
+pub fn body(chat_id: &str, text: &str, message: &Message) -> Value {
+    let mut body = json!({
         "chat_id": chat_id,
         "text": text,
         "parse_mode": "HTML",
         "link_preview_options": { "is_disabled": true },
-    })
+    });
+    if let Some(buttons) = &message.buttons {
+        let row: Vec<Value> = buttons
+            .verbs
+            .iter()
+            .map(|v| json!({ "text": v.label(), "callback_data": buttons.data(*v) }))
+            .collect();
+        body["reply_markup"] = json!({ "inline_keyboard": [row] });
+    }
+    body
 }
 
 /// The shortest form, without markup, for when the full one was refused.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Notifier, NotifyError, Outcome, Secret, body, check, client, failed, header_seconds,
+    Notifier, NotifyError, Outcome, Secret, body, check, client, failed, header_seconds, of_edit,
     seconds_to_ms, tidy,
 };
 use crate::message::{Message, discord};
@@ -76,7 +76,7 @@ impl Discord {
         }
         // Without it Discord answers 204 and no id, also for a message that it drops.
         address.query_pairs_mut().append_pair("wait", "true");
-        let loopback = check(kind, &address)?;
+        let loopback = check(kind, &address, false)?;
         Ok(Self {
             url: Secret::new(address.as_str()),
             client: client(loopback)?,
@@ -180,5 +180,26 @@ impl Notifier for Discord {
 
     fn deliver<'a>(&'a self, message: &'a Message, repeat: bool) -> BoxFuture<'a, Outcome> {
         Box::pin(self.send(message, repeat))
+    }
+
+    fn edit<'a>(&'a self, message: &'a Message, remote_id: &'a str) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            let url = Url::parse(self.url.expose())
+                .ok()
+                .filter(|_| !remote_id.is_empty() && remote_id.bytes().all(|b| b.is_ascii_digit()));
+            let Some(mut url) = url else {
+                return of_edit(Outcome::later(
+                    "the message to edit has no number".into(),
+                    None,
+                ));
+            };
+            url.set_path(&format!("{}/messages/{remote_id}", url.path()));
+            url.set_query(None);
+            let request = self.client.patch(url).json(&discord::embed(message, false));
+            match request.send().await {
+                Ok(response) => of_edit(self.outcome(response).await),
+                Err(error) => of_edit(failed(error)),
+            }
+        })
     }
 }

@@ -3,9 +3,14 @@
 //! An address with a token in it is a secret: it is in no error and no log line, not even in a debug print. Redirects are
 //! not followed (a token would follow them), and only https or this very host is spoken to.
 
+mod command;
 mod discord;
+mod email;
 mod secret;
+mod slack;
+mod syslog;
 mod telegram;
+mod webhook;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,9 +18,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+pub use command::Command;
 pub use discord::Discord;
+pub use email::{Email, EmailOptions, Encryption};
 pub use secret::Secret;
-pub use telegram::Telegram;
+pub use slack::Slack;
+pub use syslog::Syslog;
+pub use telegram::{PollError, Telegram};
+pub use webhook::Webhook;
 
 use crate::message::Message;
 use crate::message::text::{cut, visible};
@@ -71,6 +81,33 @@ pub trait Notifier: Send + Sync {
     fn kind(&self) -> &'static str;
     /// Sends one message; comes back within about [`LIMIT`]. `repeat`: it may have arrived before, say so in it.
     fn deliver<'a>(&'a self, message: &'a Message, repeat: bool) -> BoxFuture<'a, Outcome>;
+    /// Puts a message in the place of one that was sent before. A service that cannot says that it is done: what was told stays.
+    fn edit<'a>(&'a self, message: &'a Message, remote_id: &'a str) -> BoxFuture<'a, Outcome> {
+        let _ = (message, remote_id);
+        Box::pin(std::future::ready(Outcome::Accepted {
+            remote_id: None,
+            quiet_ms: None,
+        }))
+    }
+}
+
+/// A message that is gone cannot be edited, and that says nothing about the channel.
+fn of_edit(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Refused {
+            permanent: true,
+            why,
+            ..
+        } => Outcome::Refused {
+            permanent: true,
+            channel: false,
+            why,
+            retry_after_ms: None,
+        },
+        // Made twice it is the same.
+        Outcome::Unknown { why } => Outcome::later(why, None),
+        outcome => outcome,
+    }
 }
 
 /// A channel cannot be set up.
@@ -116,8 +153,18 @@ fn client(loopback: bool) -> Result<reqwest::Client, NotifyError> {
         .map_err(|e| NotifyError::Client(e.without_url().to_string()))
 }
 
-/// Checks that an address is https, or http to this very host; says whether it is the latter.
-fn check(kind: &'static str, url: &reqwest::Url) -> Result<bool, NotifyError> {
+/// May this address be spoken with without encryption: this very host, and with `private` the networks of one's own (RFC 1918, RFC 4193)?
+fn is_allowed(ip: IpAddr, private: bool) -> bool {
+    ip.is_loopback()
+        || private
+            && match ip {
+                IpAddr::V4(ip) => ip.is_private(),
+                IpAddr::V6(ip) => ip.is_unique_local(),
+            }
+}
+
+/// Checks that an address is https, or http to this very host (with `private` also to a private address); says whether it is this host.
+fn check(kind: &'static str, url: &reqwest::Url, private: bool) -> Result<bool, NotifyError> {
     let bad = |why: &str| {
         Err(NotifyError::Address {
             kind,
@@ -132,6 +179,7 @@ fn check(kind: &'static str, url: &reqwest::Url) -> Result<bool, NotifyError> {
     match url.scheme() {
         "https" => Ok(loopback),
         "http" if loopback => Ok(true),
+        "http" if name.parse().is_ok_and(|ip| is_allowed(ip, private)) => Ok(false),
         "http" => {
             bad("plain http is spoken with this host (127.0.0.1, ::1, localhost) only; use https")
         }
@@ -172,11 +220,15 @@ fn tidy(text: &str) -> String {
 const ANSWER: usize = 64 << 10;
 
 /// Reads an answer up to [`ANSWER`]; what came before an error counts.
-async fn body(mut response: reqwest::Response) -> Vec<u8> {
+async fn body(response: reqwest::Response) -> Vec<u8> {
+    body_up_to(response, ANSWER).await
+}
+
+async fn body_up_to(mut response: reqwest::Response, most: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
-        if body.len() >= ANSWER {
+        if body.len() >= most {
             break;
         }
     }

@@ -41,6 +41,22 @@ mod tests {
     use super::Secret;
 
     #[test]
+    fn a_panic_shows_no_secret() {
+        let token = "AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0";
+        // As whatever goes wrong in a channel: what it holds is printed by its `Debug`.
+        let fails = |token: &str| -> Result<(), (Secret, Option<Secret>)> {
+            Err((Secret::new(token), Some(Secret::new(token))))
+        };
+        let failed = std::panic::catch_unwind(|| fails(token).unwrap());
+        let payload = failed.unwrap_err();
+        let text = payload.downcast_ref::<String>().unwrap();
+        assert!(
+            text.contains("Secret(…)") && !text.contains(token),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_secret_is_not_shown() {
         let secret = Secret::new("https://discord.com/api/webhooks/1/abcdef\n");
         assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(…) Secret(…)");

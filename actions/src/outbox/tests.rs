@@ -347,6 +347,60 @@ fn an_alert_that_waits_already_is_not_put_in_again() {
 }
 
 #[test]
+fn what_is_known_later_takes_the_place_of_what_was_told() {
+    let memory = Memory::default();
+    let mut outbox = open(&memory, &["discord", "syslog"]);
+    let mut later = message(1);
+    later.why = "seen 57 times".into();
+    outbox.enqueue(&message(1)).unwrap();
+    // It waits: one message, which says the newer thing.
+    outbox.edit(&later).unwrap();
+    assert_eq!(memory.queue_list(QUEUE).unwrap().len(), 2);
+    let taken = |id: &str| Outcome::Accepted {
+        remote_id: Some(id.into()),
+        quiet_ms: None,
+    };
+    let due = outbox.next_due(0).unwrap();
+    assert_eq!(
+        (due.message.why.as_str(), due.edit),
+        ("seen 57 times", None)
+    );
+    outbox.started(due.queue_id, 0).unwrap();
+    // It is on its way, and not known by a name yet: what it says now is told by the next edit.
+    outbox.edit(&message(1)).unwrap();
+    outbox.finished(due.queue_id, &taken("4711"), 0).unwrap();
+    drop(outbox);
+    // The service has it, also after a restart: edited, and edits that wait are one.
+    let mut outbox = open(&memory, &["discord", "syslog"]);
+    outbox.edit(&message(1)).unwrap();
+    outbox.edit(&later).unwrap();
+    let due = outbox.next_due(0).unwrap();
+    assert_eq!(
+        (
+            due.destination.as_str(),
+            due.edit.as_deref(),
+            due.message.why.as_str()
+        ),
+        ("discord", Some("4711"), "seen 57 times")
+    );
+    outbox.started(due.queue_id, 0).unwrap();
+    outbox.finished(due.queue_id, &taken("4711"), 0).unwrap();
+    // The other one had not been sent: it was changed where it waits.
+    let due = outbox.next_due(0).unwrap();
+    assert_eq!(
+        (due.destination.as_str(), due.edit, due.message.why.as_str()),
+        ("syslog", None, "seen 57 times")
+    );
+    // A service without names for messages is not told again.
+    outbox.started(due.queue_id, 0).unwrap();
+    outbox.finished(due.queue_id, &accepted(), 0).unwrap();
+    outbox.edit(&later).unwrap();
+    let due = outbox.next_due(0).unwrap();
+    assert_eq!(due.destination, "discord");
+    assert_eq!(memory.queue_list(QUEUE).unwrap().len(), 1);
+}
+
+#[test]
 fn nothing_is_sent_that_was_not_written_down_first() {
     let memory = Memory::default();
     let mut outbox = open(&memory, &["discord"]);

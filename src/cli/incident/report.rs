@@ -186,7 +186,7 @@ impl Report {
         report.contacted(&material.events, first_secret.map_or(at, |t| t.min(at)));
         report.happened(&material.events);
         report.advise();
-        report.left_out = [
+        report.left_out += [
             cut(&mut report.other_alerts),
             cut(&mut report.timeline),
             cut(&mut report.secrets),
@@ -194,7 +194,7 @@ impl Report {
             cut(&mut report.unseen),
         ]
         .iter()
-        .sum();
+        .sum::<u64>();
         report
     }
 

@@ -27,6 +27,7 @@ impl Responder {
                 .map(Value::Array)
                 .map_err(|e| e.to_string()),
             Order::Apply(name, level) => self.apply(&name, level),
+            Order::SetTrust(agent, score) => self.set_trust(&agent, score),
             Order::ReloadChannels => {
                 self.parts.outbox =
                     match Outbox::new(self.parts.ledger.clone(), (self.parts.destinations)()) {

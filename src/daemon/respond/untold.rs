@@ -210,7 +210,7 @@ impl Responder {
                 continue;
             }
             // The same order as for a new one; a rule takes points from a container once in a window, so nothing is taken twice.
-            self.parts.trust.apply(alert, &alert.event, now_ms())?;
+            self.judge_trust(alert);
             if alert.response >= Response::AlertAndLog
                 && let Some(log) = &self.parts.log
             {

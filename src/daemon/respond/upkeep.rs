@@ -17,6 +17,9 @@ use crate::times::now_ms;
 /// The first alert of a day carries an anchor of the history out of the host.
 const ANCHOR_EVERY: Duration = Duration::from_secs(86_400);
 
+/// The same message is edited once in this time.
+const EDIT_EVERY: Duration = Duration::from_secs(30);
+
 impl Responder {
     /// Where the history's chain has come to, once a day: `history verify --anchor` compares.
     pub(super) fn daily_anchor(&mut self) -> Option<(String, String)> {
@@ -76,6 +79,7 @@ impl Responder {
     /// Once a second: losses, repeats.
     pub(super) fn look(&mut self) {
         self.write_repeats();
+        self.edit_told();
         self.look_at_quarantines();
         if !self.parts.dry_run {
             self.look_at_docker();
@@ -88,9 +92,7 @@ impl Responder {
             .is_none_or(|t| t.elapsed() > Duration::from_secs(60))
         {
             self.state.last_trust_tick = Some(Instant::now());
-            if let Err(e) = self.parts.trust.tick(now_ms()) {
-                tracing::error!("{e}");
-            }
+            self.recover_trust();
         }
         let now = self.parts.shared.losses();
         if now.any() && now != self.state.losses {
@@ -118,6 +120,7 @@ impl Responder {
                 continue;
             };
             alert.count = count;
+            self.state.to_edit.insert(alert.id);
             if let Ok(body) = serde_json::to_vec(&alert)
                 && let Err(e) = self
                     .parts
@@ -127,6 +130,47 @@ impl Responder {
                 tracing::warn!("the count of {id} could not be kept: {e}");
             }
         }
+    }
+
+    /// What is known now of alerts takes the place of what was told of them: the same alert again is the same message.
+    pub(super) fn edit_told(&mut self) {
+        let now = Instant::now();
+        self.state
+            .edited
+            .retain(|_, at| now.duration_since(*at) < EDIT_EVERY);
+        let due: Vec<u64> = self
+            .state
+            .to_edit
+            .iter()
+            .copied()
+            .filter(|id| !self.state.edited.contains_key(id))
+            .collect();
+        for id in due {
+            self.state.to_edit.remove(&id);
+            self.state.edited.insert(id, now);
+            if let Err(e) = self.edit_one(id) {
+                tracing::warn!("the message about A-{id} was not edited: {e:#}");
+            }
+        }
+    }
+
+    fn edit_one(&mut self, id: u64) -> anyhow::Result<()> {
+        if self.parts.dry_run {
+            return Ok(());
+        }
+        let store = &self.parts.store;
+        let (Some(alert), Some(decision)) = (
+            store.get(Kind::Alert, &format!("A-{id}"))?,
+            store.get(Kind::Decision, &format!("D-{id}"))?,
+        ) else {
+            return Ok(());
+        };
+        let alert: Alert = serde_json::from_slice(&alert.body)?;
+        let decision: actions::Decision = serde_json::from_slice(&decision.body)?;
+        let mut message = Message::from_alert(&alert, &decision).on_host(&self.parts.host);
+        message.buttons = self.buttons_again(&alert, &decision);
+        self.parts.outbox.edit(&message)?;
+        Ok(())
     }
 
     pub(super) fn on_integrity(&mut self, what: &'static str, details: Value, text: &str) {

@@ -74,6 +74,15 @@ impl Manners for Ways {
                     return wrong(401, "Invalid Webhook Token", 50027);
                 }
             }
+            // "Edit Webhook Message": by PATCH, of a message that was taken.
+            ["api", "webhooks", id, token, "messages", message] => {
+                if *id != ID || *token != TOKEN {
+                    return wrong(401, "Invalid Webhook Token", 50027);
+                }
+                if !message.starts_with("12000000000000") {
+                    return wrong(404, "Unknown Message", 10008);
+                }
+            }
             _ => return wrong(404, "404: Not Found", 0),
         }
         if !content_type.starts_with("application/json") {
@@ -87,7 +96,8 @@ impl Manners for Ways {
             let answer = json!({ "message": "Invalid Form Body", "code": 50035, "errors": { "_": problem } });
             return Verdict::Wrong(400, answer, problem);
         }
-        let wait = query.split('&').any(|p| p == "wait=true");
+        // An edit is always answered with the message.
+        let wait = self.patches(path) || query.split('&').any(|p| p == "wait=true");
         Verdict::Right {
             answer: Box::new(move |id| {
                 if wait {
@@ -117,6 +127,10 @@ impl Manners for Ways {
 
     fn retry_after_header(&self) -> bool {
         true
+    }
+
+    fn patches(&self, path: &str) -> bool {
+        path.contains("/messages/")
     }
 }
 

@@ -8,12 +8,15 @@
 pub mod discord;
 pub mod docker;
 pub mod gateway;
+pub mod hook;
 pub mod image;
 pub mod kernel;
 pub mod load;
 pub mod peer;
 pub mod process;
+pub mod slack;
 pub mod slow_docker;
+pub mod smtp;
 pub mod telegram;
 pub mod wait;
 pub mod world;

@@ -73,6 +73,12 @@ pub(crate) enum Verdict {
     },
     /// Refused: status, answer, what is wrong.
     Wrong(u16, Value, String),
+    /// Beside the script, and not recorded: asked until it has an answer or the time is over, then answered with the last.
+    Aside {
+        ask: Box<dyn Fn() -> Option<Value> + Send>,
+        wait: Duration,
+        otherwise: Value,
+    },
 }
 
 /// How a service speaks.
@@ -83,6 +89,15 @@ pub(crate) trait Manners: Send + Sync + 'static {
     fn refusal(&self, status: u16, retry_after: Option<f64>) -> Value;
     /// `Retry-After` header of a 429.
     fn retry_after_header(&self) -> bool;
+    /// Is something at this path changed by PATCH?
+    fn patches(&self, path: &str) -> bool {
+        let _ = path;
+        false
+    }
+    /// The request as it came.
+    fn raw(&self, headers: &hyper::HeaderMap, body: &[u8]) {
+        let _ = (headers, body);
+    }
 }
 
 #[derive(Default)]
@@ -331,7 +346,12 @@ async fn answer(
         problem: None,
         text: None,
     };
-    let verdict = if head.method == Method::POST {
+    manners.raw(&head.headers, &bytes);
+    let wanted = match manners.patches(path) {
+        true => Method::PATCH,
+        false => Method::POST,
+    };
+    let verdict = if head.method == wanted {
         manners.look(path, query, kind, &json)
     } else {
         Verdict::Wrong(
@@ -340,7 +360,31 @@ async fn answer(
             format!("the method is {}", head.method),
         )
     };
+    let verdict = match verdict {
+        Verdict::Aside {
+            ask,
+            wait,
+            otherwise,
+        } => {
+            let end = Instant::now() + wait;
+            let found = loop {
+                match ask() {
+                    Some(found) => break found,
+                    None if Instant::now() >= end => break otherwise,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            };
+            return Response::builder()
+                .status(StatusCode::OK)
+                .header(CONTENT_TYPE, "application/json")
+                .body(Full::new(Bytes::from(found.to_string())))
+                .map_err(|_| NoAnswer);
+        }
+        verdict => verdict,
+    };
     let (status, body, retry_after, wait) = match verdict {
+        // Answered above.
+        Verdict::Aside { .. } => return Err(NoAnswer),
         Verdict::Wrong(status, body, problem) => {
             received.problem = Some(problem);
             (Some(status), body, None, Wait::No)
