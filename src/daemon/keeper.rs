@@ -3,7 +3,9 @@
 //! It loads the rules of the packs, adds those of single containers when they are seen and takes them away when they are
 //! gone, looks every second at the kernel's counters, and every five seconds whether anybody changed what we set.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod containers;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,18 +15,18 @@ use std::time::{Duration, Instant};
 use collector::control::Control;
 use collector::live::{ActiveMode, Switch};
 use collector::losses::KernelLost;
-use collector::rules::dynamic::{self, Perm};
 use collector::rules::{self, FieldId, Rule};
 use collector::settings::{Wanted, assert_settings};
 use enricher::Runtime;
 use serde_json::json;
 
+pub use containers::PerContainer;
+use containers::{MAX_DYNAMIC, container_rules};
+
 use super::kernel::rule_to_hex;
 use super::respond;
 use super::state::{Kernel, Other, Shared, lock};
 
-/// Rules for single containers at most: each is walked at every call that it names.
-const MAX_DYNAMIC: usize = 400;
 const LOOK: Duration = Duration::from_secs(1);
 const ASSERT: Duration = Duration::from_secs(5);
 
@@ -56,7 +58,7 @@ pub struct Keeper {
     /// Rules that the kernel had after the last change, encoded.
     pub loaded: BTreeSet<Vec<u8>>,
     /// Per container.
-    pub dynamic: BTreeMap<String, Vec<Rule>>,
+    pub dynamic: PerContainer,
 }
 
 impl Keeper {
@@ -93,11 +95,7 @@ impl Keeper {
             return self.narrow.clone();
         }
         let mut all = self.whole.clone();
-        for rule in self.dynamic.values().flatten() {
-            if !all.contains(rule) {
-                all.push(rule.clone());
-            }
-        }
+        all.extend(self.dynamic.rules().cloned());
         all
     }
 
@@ -127,7 +125,7 @@ impl Keeper {
         let mut state = lock(&self.shared.rules);
         state.kernel = self.loaded.len();
         state.per_container = if self.switch.mode() == ActiveMode::Exclusive {
-            self.dynamic.values().map(Vec::len).sum()
+            self.dynamic.rules().count()
         } else {
             0
         };
@@ -151,33 +149,22 @@ impl Keeper {
     }
 
     fn on_seen(&mut self, runtime: &Runtime) {
-        let rules = container_rules(runtime);
-        let others = self.dynamic.iter().filter(|(id, _)| **id != runtime.id);
-        let used: usize = others.map(|(_, rules)| rules.len()).sum();
-        if used + rules.len() > MAX_DYNAMIC {
-            self.shared.reason("dynamic-rules", format!("there are more than {MAX_DYNAMIC} rules for single containers; the newest containers are watched by the common rules only"));
-            return;
-        }
-        if self
-            .dynamic
-            .get(&runtime.id)
-            .is_some_and(|old| *old == rules)
-        {
-            return;
-        }
-        self.dynamic.insert(runtime.id.clone(), rules);
-        // Beside another owner they wait until there is none.
-        if self.owns() {
-            self.apply_or_say();
-        }
+        let changed = self.dynamic.seen(&runtime.id, container_rules(runtime));
+        self.on_dynamic(changed);
     }
 
     fn on_gone(&mut self, id: &str) {
-        if self
-            .dynamic
-            .remove(id)
-            .is_some_and(|rules| !rules.is_empty())
-        {
+        let changed = self.dynamic.gone(id);
+        self.on_dynamic(changed);
+    }
+
+    fn on_dynamic(&mut self, changed: bool) {
+        match self.dynamic.waiting() {
+            0 => self.shared.clear_reason("dynamic-rules"),
+            n => self.shared.reason("dynamic-rules", format!("there would be more than {MAX_DYNAMIC} rules for single containers: {n} of the newest are watched by the common rules only")),
+        }
+        // Beside another owner they wait until there is none.
+        if changed && self.owns() {
             self.apply_or_say();
         }
     }
@@ -384,78 +371,6 @@ fn skipped(list: &[(Rule, String)]) -> Vec<String> {
         }
     }
     out
-}
-
-/// Folders of the host in which every process reads or writes all day. A rule on the whole of one would drown the
-/// host; what an attacker looks for below it is watched instead.
-const BUSY: [&str; 16] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/run",
-    "/sys", "/tmp", "/usr", "/var", "/var/lib",
-];
-
-const ALL: Perm = Perm::ACCESS;
-
-/// What an attacker looks for on a host, as far as a busy folder holds it: path, folder or not, permissions.
-const PRIZES: [(&str, bool, Perm); 9] = [
-    ("/etc/shadow", false, ALL),
-    ("/etc/gshadow", false, ALL),
-    ("/etc/sudoers", false, ALL),
-    ("/etc/hostname", false, ALL),
-    ("/etc/ssh", true, ALL),
-    ("/etc", true, Perm::CHANGE),
-    ("/root", true, ALL),
-    ("/home", true, Perm::CHANGE),
-    ("/usr/local/bin", true, Perm::CHANGE),
-];
-
-/// Rules for one container: writes to its /proc (for /proc/PID/mem), and what it has of the host without having declared it.
-fn container_rules(runtime: &Runtime) -> Vec<Rule> {
-    let mut out = Vec::new();
-    if let Some((_, minor)) = runtime.proc_dev {
-        out.extend(dynamic::container_proc_writes(minor, "sm-proc"));
-    }
-    let mut seen = BTreeSet::new();
-    for mount in &runtime.mounts {
-        if mount.declared || !seen.insert(mount.host_path.clone()) {
-            continue;
-        }
-        let path = mount.host_path.trim_end_matches('/');
-        let path = if path.is_empty() { "/" } else { path };
-        if is_socket(path) {
-            out.extend(connect_rules(path));
-        }
-        if BUSY.contains(&path) {
-            for (prize, folder, perm) in PRIZES {
-                if path == "/" || prize == path || prize.starts_with(&format!("{path}/")) {
-                    out.extend(dynamic::watch_path(prize, folder, perm, "sm-hostfs"));
-                }
-            }
-        } else {
-            out.extend(dynamic::watch_path(
-                path,
-                Path::new(path).is_dir(),
-                ALL,
-                "sm-hostfs",
-            ));
-        }
-    }
-    out
-}
-
-fn is_socket(path: &str) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket())
-}
-
-/// connect(2) to a socket of the host: the kernel's `perm=` classes do not know that call. A path that auditctl's syntax cannot
-/// write (with blanks) has no rule; opening it is watched all the same.
-fn connect_rules(path: &str) -> Vec<Rule> {
-    let text = format!(
-        "-a always,exit -F arch=b64 -S connect -F path={path} -F key=sm-hostfs\n-a always,exit -F arch=b32 -S connect,socketcall -F path={path} -F key=sm-hostfs\n"
-    );
-    rules::parse_rules(&text, "connect")
-        .map(|list| list.into_iter().map(|p| p.rule).collect())
-        .unwrap_or_default()
 }
 
 /// Who else gets the records: the owner, when that is not us, and whoever listens on the multicast group

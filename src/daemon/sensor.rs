@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::chronicle;
-use super::keeper::{self, Keeper};
+use super::keeper::{self, Keeper, PerContainer};
 use super::ledger::StoreLedger;
 use super::pipeline::{self, Judge, Tell};
 use super::respond::evidence::Settings;
@@ -409,7 +409,7 @@ fn new_keeper(
         auto: options.mode == Mode::Auto,
         own_pids: vec![std::process::id(), supervisor],
         loaded: BTreeSet::new(),
-        dynamic: BTreeMap::new(),
+        dynamic: PerContainer::default(),
     })
 }
 

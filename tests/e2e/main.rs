@@ -7,8 +7,10 @@
     reason = "a panic is how a test fails"
 )]
 
+mod blind;
 mod crash;
 mod delivery;
+mod dynamic;
 mod engine;
 mod evidence;
 mod forged;
