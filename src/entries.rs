@@ -51,8 +51,8 @@ pub fn alert(a: &Alert) -> Entry {
     }
     for path in &a.paths {
         add_path(t, &path.path);
-        if let Some(host) = &path.host_path {
-            add_path(t, host);
+        for elsewhere in path.real_path.iter().chain(&path.host_path) {
+            add_path(t, elsewhere);
         }
     }
     Entry {

@@ -192,16 +192,15 @@ pub fn event(json: &Value) -> String {
         .into_iter()
         .flatten()
     {
-        let host = text(path, "/host_path");
-        let on_host = if host.is_empty() {
-            String::new()
-        } else {
-            format!("  (host: {host})")
+        let place = |what: &str, name: &str| match text(path, name) {
+            "" => String::new(),
+            place => format!("  ({what}: {place})"),
         };
+        let elsewhere = place("leads to", "/real_path") + &place("host", "/host_path");
         line(
             "path",
             &format!(
-                "{} {} inode {} dev {}{on_host}",
+                "{} {} inode {} dev {}{elsewhere}",
                 text(path, "/nametype"),
                 text(path, "/path"),
                 n_of(path, "inode"),

@@ -113,8 +113,8 @@ pub fn activity(activity: &Activity) -> Entry {
     }
     for path in &activity.paths {
         add_path(t, &path.path);
-        if let Some(host) = &path.host_path {
-            add_path(t, host);
+        for elsewhere in path.real_path.iter().chain(&path.host_path) {
+            add_path(t, elsewhere);
         }
     }
     if let Some(s) = &activity.socket {

@@ -17,7 +17,15 @@ pub(crate) fn changes_file(activity: &Activity) -> bool {
     let Some(call) = &activity.syscall else {
         return false;
     };
-    match call.name.as_str() {
+    // Of several operations of a ring in one event none hides behind the first.
+    match call.operations.as_slice() {
+        [] => changes(activity, call, &call.name),
+        all => all.iter().any(|name| changes(activity, call, name)),
+    }
+}
+
+fn changes(activity: &Activity, call: &SyscallInfo, name: &str) -> bool {
+    match name {
         // The registers of a ring's operation are not recorded: what the kernel rule and the PATH records say must do.
         "open" | "openat" | "openat2" if call.arch == "io_uring" => {
             activity.paths.iter().any(|p| p.nametype == "CREATE")
@@ -161,5 +169,8 @@ mod tests {
             ..PathInfo::default()
         });
         assert!(changes_file(&ring));
+        let mut several = call("socket", "io_uring", [0; 4]);
+        several.syscall.as_mut().unwrap().operations = vec!["socket".into(), "unlinkat".into()];
+        assert!(changes_file(&several));
     }
 }

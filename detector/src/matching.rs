@@ -299,11 +299,11 @@ impl Family {
     ) {
         let activity = view.activity;
         let profile = activity.container.as_ref().and_then(|c| c.profile);
-        // Only of this record it is sure that its number is the number of that call; a socketcall has two names.
-        let call = activity
-            .syscall
-            .as_ref()
-            .filter(|c| record.kind == RecordType::SYSCALL && c.name != "socketcall");
+        // Only of this record it is sure that its number is the number of that call; a socketcall has two names, and around an
+        // operation of a ring the record is of another call than the activity.
+        let call = activity.syscall.as_ref().filter(|c| {
+            record.kind == RecordType::SYSCALL && c.name != "socketcall" && c.within.is_none()
+        });
         let number = self.call_number(call.map(|c| c.name.as_str()));
         let key = key(taken, number, profile, activity.phase) | u128::from(record.kind.0) << 36;
         let facts = || {

@@ -45,27 +45,20 @@ impl<'a> ActivityView<'a> {
 
     /// One value for each path that has it: nothing, a text, or an array of which any member may match.
     fn paths(&self, pick: impl Fn(&'a PathInfo) -> Option<&'a str>) -> Option<EventValue<'a>> {
-        let mut values = self.activity.paths.iter().filter_map(pick);
-        let first = str_value(values.next()?);
-        match values.next() {
-            None => Some(first),
-            Some(second) => Some(EventValue::Array(
-                [first, str_value(second)]
-                    .into_iter()
-                    .chain(values.map(str_value))
-                    .collect(),
-            )),
-        }
+        one_or_more(self.activity.paths.iter().filter_map(pick))
     }
 
-    /// Absolute paths, and those behind the root of a process again without it: `/proc/self/root/etc/passwd` is `/etc/passwd`.
+    /// Absolute paths, where links in them lead, and those behind the root of a process again without it:
+    /// `/proc/self/root/etc/passwd` is `/etc/passwd`. A link must not lead past a rule, in neither direction.
     fn whole_paths(&self, wanted: impl Fn(&PathInfo) -> bool) -> Option<EventValue<'a>> {
         let paths = || {
             let wanted = self.activity.paths.iter().filter(|p| wanted(p));
-            wanted.filter_map(|p| nonempty(&p.path))
+            wanted
+                .flat_map(|p| [nonempty(&p.path), p.real_path.as_deref()])
+                .flatten()
         };
         if !paths().any(|path| behind_root(path).is_some()) {
-            return self.paths(|p| nonempty(&p.path).filter(|_| wanted(p)));
+            return one_or_more(paths());
         }
         list(paths().flat_map(|path| [Some(path), behind_root(path)].into_iter().flatten()))
     }
@@ -296,12 +289,11 @@ impl Event for ActivityView<'_> {
             process.comm.as_str(),
         ]
         .into_iter()
-        .chain(
-            activity
-                .paths
-                .iter()
-                .flat_map(|p| [p.name.as_str(), p.path.as_str()]),
-        )
+        .chain(activity.paths.iter().flat_map(|p| {
+            [p.name.as_str(), p.path.as_str()]
+                .into_iter()
+                .chain(p.real_path.as_deref())
+        }))
         .chain(activity.socket.iter().map(|s| s.address.as_str()))
         .filter(|text| !text.is_empty())
         .map(Cow::Borrowed)
@@ -318,6 +310,20 @@ impl Event for ActivityView<'_> {
 
 fn str_value(text: &str) -> EventValue<'_> {
     EventValue::Str(Cow::Borrowed(text))
+}
+
+/// Nothing, a text, or an array of which any member may match.
+fn one_or_more<'a>(mut values: impl Iterator<Item = &'a str>) -> Option<EventValue<'a>> {
+    let first = str_value(values.next()?);
+    match values.next() {
+        None => Some(first),
+        Some(second) => Some(EventValue::Array(
+            [first, str_value(second)]
+                .into_iter()
+                .chain(values.map(str_value))
+                .collect(),
+        )),
+    }
 }
 
 fn list<'a>(texts: impl Iterator<Item = &'a str>) -> Option<EventValue<'a>> {

@@ -274,6 +274,40 @@ fn rules_in_the_words_of_sigmahq_work() {
 }
 
 #[test]
+fn neither_a_link_nor_a_rings_first_operation_hides_what_was_done() {
+    let fires = |selection: &str, act: &Act| {
+        let mut detector = with_rule(&sigma("service: syscall-monitor", selection)).unwrap();
+        evaluate(&mut detector, act).len() == 1
+    };
+    // Opened by the name of a link; a rule may know either.
+    let link = call("openat").path("/tmp/l", "NORMAL").with(|a| {
+        a.paths.last_mut().unwrap().real_path = Some("/etc/shadow".into());
+    });
+    assert!(fires("path.path: /etc/shadow", &link));
+    assert!(fires("path.path: /tmp/l", &link));
+    assert!(!fires("path.path: /etc/passwd", &link));
+
+    let ring = call("socket").with(|a| {
+        let call = a.syscall.as_mut().unwrap();
+        call.arch = "io_uring".into();
+        call.within = Some("io_uring_enter".into());
+        call.operations = vec!["socket".into(), "openat".into()];
+    });
+    for name in ["socket", "openat"] {
+        assert!(fires(&format!("syscall.name: {name}"), &ring), "{name}");
+    }
+    assert!(!fires("syscall.name: io_uring_enter", &ring));
+    assert!(fires("syscall.within: io_uring_enter", &ring));
+
+    let check = call("execve").with(|a| {
+        a.phase = Phase::Exec;
+        a.health_check = true;
+    });
+    assert!(fires("health_check: true", &check));
+    assert!(!fires("health_check: true", &call("execve")));
+}
+
+#[test]
 fn auditd_rules_are_evaluated_on_single_records() {
     let execve = call("execve").with(|a| {
         let event = &mut a.event;

@@ -142,8 +142,11 @@ pub struct SyscallInfo {
 pub struct PathInfo {
     /// As the program gave it.
     pub name: String,
-    /// Absolute in the actor's own root: cwd joined, `.` and `..` resolved.
+    /// Absolute in the actor's own root: cwd joined, `.` and `..` taken out by the names alone.
     pub path: String,
+    /// Where that leads in the container, when symbolic links are in it and the kernel could still be asked.
+    #[serde(default)]
+    pub real_path: Option<String>,
     /// The same file on the host, when it lies on a mount from the host.
     pub host_path: Option<String>,
     /// Is that mount neither Docker's own nor declared? Then access to it is a finding.

@@ -38,6 +38,9 @@ struct Stored<'a> {
     #[serde(borrow)]
     first: StoredFirst<'a>,
     health_check: bool,
+    /// Item, and where its links lead.
+    #[serde(borrow)]
+    real_paths: Vec<(u32, Cow<'a, str>)>,
 }
 
 /// Form 1.
@@ -165,6 +168,17 @@ impl Activity {
         let stored = Stored {
             first,
             health_check: self.health_check,
+            real_paths: self
+                .paths
+                .iter()
+                .enumerate()
+                .filter_map(|(item, p)| {
+                    Some((
+                        u32::try_from(item).ok()?,
+                        Cow::from(p.real_path.as_deref()?),
+                    ))
+                })
+                .collect(),
         };
         let start = out.len();
         out.push(VERSION);
@@ -186,11 +200,13 @@ impl Activity {
         let Stored {
             first: stored,
             health_check,
+            real_paths,
         } = match *version {
             0 => return Err(DecodeError::Damaged("no version".to_owned())),
             1 => Stored {
                 first: read(rest)?,
                 health_check: false,
+                real_paths: Vec::new(),
             },
             VERSION => read(rest)?,
             later => return Err(DecodeError::Version(later)),
@@ -231,6 +247,11 @@ impl Activity {
                 set(&mut to.path, path.path);
                 to.host_path = path.host_path.map(Cow::into_owned);
                 to.undeclared = path.undeclared;
+            }
+        }
+        for (item, real) in real_paths {
+            if let Some(to) = activity.paths.get_mut(item as usize) {
+                to.real_path = Some(real.into_owned());
             }
         }
         if let Some(target) = &mut activity.target {

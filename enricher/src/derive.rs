@@ -205,6 +205,7 @@ fn path_infos(
             };
             PathInfo {
                 path,
+                real_path: None,
                 name,
                 host_path: None,
                 undeclared: false,

@@ -293,6 +293,8 @@ fn path(out: &mut Vec<u8>, p: &PathInfo) {
     string(out, &p.name);
     put!(out, ",\"path\":");
     string(out, &p.path);
+    put!(out, ",\"real_path\":");
+    maybe(out, p.real_path.as_deref());
     put!(out, ",\"host_path\":");
     maybe(out, p.host_path.as_deref());
     put!(out, ",\"undeclared\":");

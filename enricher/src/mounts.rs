@@ -163,6 +163,18 @@ impl MountTable {
         (point.dev != (0, 0) && fstype.is_none_or(|f| f == point.fstype)).then_some(point.dev)
     }
 
+    /// Is this device a file system of the container that answers by itself? Not FUSE and not one of a network, and none that the
+    /// container mounted later.
+    pub fn is_plain(&self, dev: (u32, u32)) -> bool {
+        const PLAIN: [&str; 11] = [
+            "overlay", "ext4", "ext3", "ext2", "xfs", "btrfs", "tmpfs", "f2fs", "erofs",
+            "squashfs", "zfs",
+        ];
+        self.points
+            .iter()
+            .any(|p| p.dev == dev && PLAIN.contains(&p.fstype.as_str()))
+    }
+
     /// Nothing known?
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()

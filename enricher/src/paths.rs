@@ -2,6 +2,8 @@
 //!
 //! This is arithmetic on names. Where a symbolic link lies in between it can be wrong; inode and device are the truth.
 
+use std::borrow::Cow;
+
 /// Joins `name` to `base` (absolute) and normalises. `None` when nothing says what a relative name is relative to.
 pub fn join(base: Option<&str>, name: &str) -> Option<String> {
     if name.starts_with('/') {
@@ -13,6 +15,19 @@ pub fn join(base: Option<&str>, name: &str) -> Option<String> {
     } else {
         normal(&format!("{base}/{name}"))
     })
+}
+
+/// The name with the directory that it is relative to, and every `..` in it: what the kernel walked. `None` when there is none, so that
+/// [`join`] says the same, or when it is not known what the name is relative to.
+pub fn unfolded<'a>(base: Option<&str>, name: &'a str) -> Option<Cow<'a, str>> {
+    if !name.split('/').any(|part| part == "..") {
+        return None;
+    }
+    if name.starts_with('/') {
+        return Some(Cow::Borrowed(name));
+    }
+    let base = base.filter(|b| b.starts_with('/'))?;
+    Some(Cow::Owned(format!("{base}/{name}")))
 }
 
 /// Takes `.`, `..` and double slashes out of an absolute path.
@@ -65,6 +80,19 @@ mod tests {
         }
         assert_eq!(join(None, "x"), None);
         assert_eq!(join(Some("(null)"), "x"), None);
+    }
+
+    #[test]
+    fn what_the_kernel_walked_is_kept_where_it_matters() {
+        for (base, name, wanted) in [
+            (Some("/tmp"), "link/../shadow", Some("/tmp/link/../shadow")),
+            (None, "/tmp/link/../shadow", Some("/tmp/link/../shadow")),
+            (None, "link/../shadow", None),
+            (Some("/tmp"), "shadow", None),
+            (Some("/tmp"), "a..b", None),
+        ] {
+            assert_eq!(unfolded(base, name).as_deref(), wanted, "{base:?} {name}");
+        }
     }
 
     proptest! {

@@ -349,6 +349,9 @@ fn an_overrun_takes_certainty_away() {
 fn what_is_written_is_read_again() {
     for (n, mut activity) in live().into_iter().enumerate() {
         activity.health_check = n % 2 == 0;
+        if let Some(path) = activity.paths.last_mut() {
+            path.real_path = (n % 3 == 0).then(|| "/where/it/leads".to_owned());
+        }
         let mut bytes = Vec::new();
         activity.encode(&mut bytes);
         let again = Activity::decode(&bytes).unwrap();
@@ -386,7 +389,8 @@ fn json_has_the_fixed_shape() {
     assert_eq!(json["complete"], true);
 }
 
-/// Activities as the first form of stored events has them, each behind its length, and their JSON. Written by the program of that form.
+/// Activities as the first form of stored events has them, each behind its length, written by the program of that form; and the JSON that
+/// they are.
 const FORM_1: &[u8] = include_bytes!("corpus/stored-form-1.bin");
 const FORM_1_JSON: &str = include_str!("corpus/stored-form-1.jsonl");
 

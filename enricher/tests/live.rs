@@ -22,10 +22,11 @@ use enricher::{Activity, Enricher, Notice, Options};
 const IMAGE: &str = "sm-enricher-test";
 /// Containers of the test.
 const N: usize = 8;
-/// Containers of the test that have a name of ours: those, `smenr-old`, `smenr-a` and `smenr-evil`.
-const NAMED: usize = N + 3;
+/// Containers of the test that have a name of ours: those, `smenr-old`, `smenr-a`, `smenr-link` and `smenr-evil`.
+const NAMED: usize = N + 4;
 const RULES: &str = "-a always,exit -F arch=b64 -S execve,execveat -k sm-exec\n\
-    -a always,exit -F arch=b64 -S mount,umount2,pivot_root,fsopen,fsmount,move_mount,open_tree,mount_setattr,setns,unshare -k sm-mount\n";
+    -a always,exit -F arch=b64 -S mount,umount2,pivot_root,fsopen,fsmount,move_mount,open_tree,mount_setattr,setns,unshare -k sm-mount\n\
+    -a always,exit -F arch=b64 -S chmod,fchmodat,unlink,unlinkat -k sm-link\n";
 
 fn sh(script: &str) -> String {
     let out = Command::new("sh")
@@ -211,11 +212,14 @@ fn containers_are_told_apart_on_the_running_system() {
            docker exec smenr-$i /bin/sh -c \"/bin/echo tok-$i; /bin/true tok-$i\" >/dev/null; \
            {run} --rm --cidfile {root}/rm-$i {IMAGE} /bin/true tok-rm-$i ) & \
            test $((i % 4)) = 0 && wait || true; done; wait; \
-         docker exec smenr-old /bin/true tok-old; \
+         docker exec smenr-old /bin/true tok-old; docker exec -u 1000 smenr-1 /bin/true tok-1 by-node; \
          docker exec smenr-1 /bin/sh -c '/bin/cp /bin/busybox /data/echo; /data/echo tok-1'; \
          nsenter -t $(docker inspect -f '{{{{.State.Pid}}}}' smenr-1) -m /bin/echo entered; \
          b=$(docker inspect -f '{{{{.GraphDriver.Data.MergedDir}}}}' smenr-1); $b/bin/busybox true backup-of-b; \
          {run} --name smenr-a --cidfile {root}/a -v $b:/b {IMAGE} /b/bin/busybox true touched-by-a; \
+         {run} --rm --name smenr-link --cidfile {root}/link {IMAGE} /bin/sh -c '/bin/busybox mkdir /etc/deep; echo x > /etc/deep/victim; \
+           /bin/busybox ln -s /etc/deep /tmp/d; /bin/busybox ln -s ../etc/passwd /tmp/l; /bin/busybox chmod 600 /tmp/l; \
+           /bin/busybox chmod 600 /tmp/d/../passwd; /bin/busybox rm /tmp/d/victim; sleep 1'; \
          {run} --rm --name smenr-evil --cidfile {root}/evil --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined {IMAGE} \
            /bin/sh -c 'printf \"runc:[2:INIT]\" > /proc/self/comm; /bin/mount -t tmpfs tok-evil /mnt; \
              printf \"#!/bin/sh\\n/bin/mount -t tmpfs tok-evil /mnt\\n\" > /tmp/runc; /bin/busybox chmod 755 /tmp/runc; /tmp/runc init' ; \
@@ -347,6 +351,28 @@ fn containers_are_told_apart_on_the_running_system() {
         assert!(touched.attribution.certain && !touched.entered, "{token}");
     }
 
+    // Links in the container's own root, an overlay: followed inside of it, also where `..` comes behind one.
+    let link = id("link");
+    for (name, path, real) in [
+        ("/tmp/l", "/tmp/l", "/etc/passwd"),
+        ("/tmp/d/../passwd", "/tmp/passwd", "/etc/passwd"),
+        ("/tmp/d/victim", "/tmp/d/victim", "/etc/deep/victim"),
+    ] {
+        let item = seen
+            .activities
+            .iter()
+            .filter(|a| a.container.as_ref().is_some_and(|c| c.id == link))
+            .filter(|a| a.keys.iter().any(|k| k == "sm-link"))
+            .flat_map(|a| &a.paths)
+            .find(|p| p.name == name)
+            .unwrap_or_else(|| panic!("{name} was not seen"));
+        assert_eq!(
+            (item.path.as_str(), item.real_path.as_deref()),
+            (path, Some(real)),
+            "{item:?}"
+        );
+    }
+
     let bind = seen
         .activities
         .iter()
@@ -358,6 +384,17 @@ fn containers_are_told_apart_on_the_running_system() {
     );
     assert!(bind.paths[0].undeclared);
     assert_eq!(bind.process.user.as_deref(), Some("root"));
+
+    // The container's own passwd names its users.
+    let by_node = seen
+        .activities
+        .iter()
+        .find(|a| is_exec(a) && a.process.argv == ["/bin/true", "tok-1", "by-node"])
+        .unwrap();
+    assert_eq!(
+        (by_node.process.uid, by_node.process.user.as_deref()),
+        (Some(1000), Some("node"))
+    );
 
     // Each of them was seen before its first program ran, with everything that freezing it needs.
     for i in 1..=N {

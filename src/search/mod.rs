@@ -180,7 +180,8 @@ fn strings(a: &Activity, each: &mut dyn FnMut(&str)) {
     for path in &a.paths {
         each(&path.name);
         each(&path.path);
-        path.host_path.iter().for_each(|host| each(host));
+        let elsewhere = path.real_path.iter().chain(&path.host_path);
+        elsewhere.for_each(|place| each(place));
     }
     if let Some(socket) = &a.socket {
         each(&socket.address);

@@ -1,5 +1,7 @@
 //! The rest of an activity: ancestors, arguments, the user's name, files on the host, the target's container.
 
+use std::borrow::Cow;
+
 use super::Enricher;
 use super::actor::Actor;
 use crate::activity::{Activity, Ancestor, Phase};
@@ -92,27 +94,57 @@ impl Enricher {
             return;
         }
         let init = entry.container.init_pid;
+        let call = activity.syscall.as_ref();
+        // What a program is, the kernel says (`exe`); its name is left as it was called.
+        let is_exec = call.is_some_and(|c| matches!(c.name.as_str(), "execve" | "execveat"));
+        let by_cwd = call.is_some_and(|c| derive::dirfd(&c.name, &c.args).is_none());
+        let cwd = activity.process.cwd.as_deref().filter(|_| by_cwd);
+        // Directories of this event, and where they really are.
+        let mut parents: Vec<(String, String)> = Vec::new();
         for path in activity
             .paths
             .iter_mut()
             .filter(|p| p.path.starts_with('/'))
         {
             let dev = derive::dev_of(path);
-            // The name leads to a mount of the host, or says another device than the mount that it seems to lie on: there a
-            // link decides which file of the host it is.
-            let mut real = None;
-            if let (Some(proc), Some(inode), Some(dev)) = (&self.proc, path.inode, dev)
-                && entry.mounts.may_leave(&path.path, dev)
-                && self.resolving.allow(self.now_ns)
+            if let (Some(key), Some(proc), Some(inode), Some(dev)) =
+                (actor.key, &self.proc, path.inode, dev)
             {
-                real = [pid, init]
-                    .into_iter()
-                    .filter(|p| *p != 0)
-                    .find_map(|p| resolve::resolve(proc, p, &path.path, inode, dev))
-                    .filter(|real| *real != path.path);
+                // The name leads to a mount of the host, or says another device than the mount that it seems to lie on: there a
+                // link decides which file of the host it is. Elsewhere it says which file of the container.
+                let leaves = entry.mounts.may_leave(&path.path, dev);
+                let name = paths::unfolded(cwd, &path.name).unwrap_or(Cow::Borrowed(&path.path));
+                let file = (key, inode, dev);
+                let budget = match leaves {
+                    true => &mut self.resolving,
+                    false => &mut self.linking,
+                };
+                if let Some(real) = self.known.get(file, &name, self.now_ns) {
+                    path.real_path = Some(real.to_owned());
+                } else if (leaves || !is_exec) && budget.allow(self.now_ns) {
+                    path.real_path = [pid, init].into_iter().filter(|p| *p != 0).find_map(|p| {
+                        let plain = |dev| entry.mounts.is_plain(dev);
+                        resolve::resolve(proc, p, &name, inode, dev, plain)
+                    });
+                    if let Some(real) = &path.real_path {
+                        self.known.put(file, &name, real, self.now_ns);
+                    }
+                }
             }
+            if let Some(real) = &path.real_path {
+                if path.nametype == "PARENT" {
+                    parents.push((path.path.clone(), real.clone()));
+                }
+            } else if let Some((above, name)) = path.path.rsplit_once('/')
+                && let Some((_, real)) = parents.iter().find(|(p, _)| p == above)
+            {
+                // Removed, or not there any more: its directory is.
+                path.real_path = Some(format!("{}/{name}", real.trim_end_matches('/')));
+            }
+            path.real_path.take_if(|real| *real == path.path);
+            let real = path.real_path.as_deref();
             let found = real
-                .and_then(|real| entry.mounts.host_path(&real, dev))
+                .and_then(|real| entry.mounts.host_path(real, dev))
                 .or_else(|| entry.mounts.host_path(&path.path, dev));
             if let Some((host, undeclared)) = found {
                 path.host_path = Some(host);

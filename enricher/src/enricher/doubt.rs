@@ -31,7 +31,13 @@ impl Enricher {
         if self.proc.is_none() {
             return !(deduced && self.has_another_parent(row, ppid, window));
         }
-        if unwatched && (deduced || checked) && self.table.proved(row) + FRESH_NS > window.from {
+        // Another parent: adopted, or another process.
+        let same_parent = ppid == 0 || self.table.ppid(row) == Some(ppid);
+        if unwatched
+            && (deduced || checked)
+            && same_parent
+            && self.table.proved(row) + FRESH_NS > window.from
+        {
             return true;
         }
         let Some((told, start)) = self.read_process(pid, window) else {
@@ -64,6 +70,9 @@ impl Enricher {
             }
         }
         self.table.mark_checked(row, self.clock.now());
+        if ppid != 0 {
+            self.table.set_ppid(row, ppid);
+        }
         true
     }
 
@@ -240,6 +249,23 @@ mod tests {
                 later.attribution
             );
         }
+    }
+
+    #[test]
+    fn without_the_connector_another_parent_is_a_reason_to_look_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            ..Options::default()
+        });
+        let now = monotonic_ns();
+        process(dir.path(), 100, 50, now - 5 * SECOND, 'a');
+        enricher.seed();
+        assert_eq!(of(&call(&mut enricher, 1, 100, 50, 0)), Some('a'));
+        // Adopted: still the same. Then another process, within the second in which the row is believed.
+        assert_eq!(of(&call(&mut enricher, 2, 100, 1, 0)), Some('a'));
+        process(dir.path(), 100, 60, now + SECOND / 5, 'b');
+        assert_eq!(of(&call(&mut enricher, 3, 100, 60, SECOND / 2)), Some('b'));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::mounts::Policy;
 use crate::procfs::Procfs;
 use crate::profile::ProfileTable;
 use crate::registry::Registry;
-use crate::resolve::Budget;
+use crate::resolve::{Budget, Known};
 use crate::runtime::{self, Runtime};
 use crate::table::{Key, Table, TableCounters, TableLimits};
 use crate::users::Passwd;
@@ -170,8 +170,14 @@ pub struct Enricher {
     repair_at_ns: Option<u64>,
     /// Not before.
     next_repair_ns: u64,
-    /// Names that may still be looked up in this second.
+    /// Without the connector: when who ended is looked for next.
+    next_sweep_ns: u64,
+    /// Names that may still be looked up in this second because a file of the host is behind them.
     resolving: Budget,
+    /// Names in a container's own root that may still be looked up in this second: they must not take the others' place.
+    linking: Budget,
+    /// Where those led.
+    known: Known,
 }
 
 impl Enricher {
@@ -240,7 +246,10 @@ impl Enricher {
             now_ns: 0,
             repair_at_ns: None,
             next_repair_ns: 0,
+            next_sweep_ns: 0,
             resolving: Budget::default(),
+            linking: Budget::default(),
+            known: Known::default(),
         }
     }
 
@@ -301,6 +310,7 @@ impl Enricher {
             window.from
         });
         self.repair_when_due();
+        self.sweep_when_due();
         self.table.advance(self.now_ns);
         let actor = self.actor(&mut activity, window);
         self.complete(&mut activity, window, &actor);
@@ -406,6 +416,7 @@ impl Enricher {
     pub fn counters(&self) -> EnricherCounters {
         EnricherCounters {
             table: self.table.counters(),
+            contradictions: self.counters.contradictions + self.table.counters().contradicted,
             containers: self.registry.iter().count() as u64,
             containers_forgotten: self.registry.forgotten,
             ..self.counters
@@ -533,6 +544,126 @@ mod tests {
             "9 1 0:40 / / rw - overlay overlay rw\n10 9 0:50 / /scratch rw - tmpfs tmpfs rw\n",
         )
         .unwrap();
+    }
+
+    /// chmod(2) by pid 100 of a file that lies below `root`.
+    fn chmod(root: &Path, serial: u32, cwd: &str, name: &str, file: &str) -> Event {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(root.join(file)).unwrap();
+        let (dev, inode) = (meta.dev(), meta.ino());
+        let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let mut event = Event::new(collector::EventId::local(now.as_millis() as u64, serial));
+        for (kind, body) in [
+            (
+                collector::RecordType::SYSCALL,
+                "arch=c000003e syscall=90 success=yes exit=0 a0=1 a1=180 a2=0 a3=0 items=1 ppid=1 pid=100 auid=4294967295 uid=0 gid=0 \
+                 euid=0 comm=\"chmod\" exe=\"/bin/busybox\" key=\"k\""
+                    .to_owned(),
+            ),
+            (collector::RecordType::CWD, format!("cwd=\"{cwd}\"")),
+            (
+                collector::RecordType::PATH,
+                format!(
+                    "item=0 name=\"{name}\" inode={inode} dev={major:02x}:{minor:02x} mode=0100644 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL"
+                ),
+            ),
+        ] {
+            event.push(kind, body.as_bytes());
+        }
+        event
+    }
+
+    #[test]
+    fn links_are_followed_in_the_containers_root_and_the_file_is_the_recorded_one() {
+        use std::os::unix::fs::{MetadataExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("etc/deep")).unwrap();
+        std::fs::create_dir(root.join("tmp")).unwrap();
+        for file in ["etc/shadow", "etc/other"] {
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        symlink("/etc/shadow", root.join("tmp/link")).unwrap();
+        symlink("/etc/deep", root.join("tmp/deep")).unwrap();
+        let proc = dir.path().join("proc");
+        first_process(&proc, 100);
+        symlink(&root, proc.join("100/root")).unwrap();
+        let dev = root.metadata().unwrap().dev();
+        let (major, minor) = (rustix::fs::major(dev), rustix::fs::minor(dev));
+        let mounts = format!("9 1 {major}:{minor} / / rw - overlay overlay rw\n");
+        std::fs::write(proc.join("100/mountinfo"), mounts).unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc,
+            ..Options::default()
+        });
+        let real = |file: &str| Some(root.join(file).to_str().unwrap().to_owned());
+        let cases = [
+            (
+                "/",
+                "/tmp/link",
+                "etc/shadow",
+                "/tmp/link",
+                real("etc/shadow"),
+            ),
+            // By the names alone it would be /tmp/shadow.
+            (
+                "/tmp",
+                "deep/../shadow",
+                "etc/shadow",
+                "/tmp/shadow",
+                real("etc/shadow"),
+            ),
+            // Somebody changed the link meanwhile: it does not lead to the file that was touched.
+            ("/", "/tmp/link", "etc/other", "/tmp/link", None),
+        ];
+        for (n, (cwd, name, file, path, wanted)) in cases.into_iter().enumerate() {
+            let event = chmod(&root, n as u32 + 1, cwd, name, file);
+            let activity = enricher.enrich(event);
+            let item = &activity.paths[0];
+            assert_eq!(activity.phase, crate::activity::Phase::Running, "{name}");
+            assert_eq!(
+                (item.path.as_str(), &item.real_path),
+                (path, &wanted),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_the_connector_whoever_is_gone_does_not_stay_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut enricher = Enricher::new(Options {
+            proc: dir.path().to_owned(),
+            limits: Limits {
+                dead: 10,
+                ..Limits::default()
+            },
+            ..Options::default()
+        });
+        first_process(dir.path(), 100);
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let call = |enricher: &mut Enricher, pid: u32| {
+            let id = collector::EventId::local(now.as_millis() as u64 - 500, pid);
+            let mut event = Event::new(id);
+            let body = format!(
+                "arch=c000003e syscall=39 success=yes exit=1 items=0 ppid=1 pid={pid} uid=0 comm=\"x\" exe=\"/x\" key=(null)"
+            );
+            event.push(collector::RecordType::SYSCALL, body.as_bytes());
+            enricher.enrich(event)
+        };
+        // One that lives, and a thousand that acted and are gone.
+        call(&mut enricher, 100);
+        for pid in 1000..2000 {
+            call(&mut enricher, pid);
+        }
+        assert!(enricher.counters().table.rows > 1000);
+        enricher.next_sweep_ns = 0;
+        call(&mut enricher, 2000);
+        let rows = enricher.counters().table.rows;
+        assert!(rows < 20, "{rows} rows");
+        let told = call(&mut enricher, 100);
+        assert_eq!(told.container.map(|c| c.id.clone()), Some("a".repeat(64)));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn tree(a: &Activity) -> Value {
     });
     let path = |p: &PathInfo| {
         json!({
-            "name": p.name, "path": p.path, "host_path": p.host_path, "undeclared": p.undeclared, "inode": p.inode,
+            "name": p.name, "path": p.path, "real_path": p.real_path, "host_path": p.host_path, "undeclared": p.undeclared, "inode": p.inode,
             "dev": p.dev, "mode": p.mode.map(|m| format!("{m:07o}")), "ouid": p.ouid, "nametype": p.nametype,
         })
     };

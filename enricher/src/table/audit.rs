@@ -66,7 +66,14 @@ impl Table {
         })
     }
 
-    /// Parent pid that the row was made with.
+    /// The process was adopted.
+    pub(crate) fn set_ppid(&mut self, row: Row, ppid: u32) {
+        if let Some(instance) = self.get_mut(row) {
+            instance.ppid = ppid;
+        }
+    }
+
+    /// Parent pid, as a fork, `/proc` or a record told it last.
     pub(crate) fn ppid(&self, row: Row) -> Option<u32> {
         self.get(row).map(|i| i.ppid)
     }

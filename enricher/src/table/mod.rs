@@ -116,6 +116,8 @@ pub struct TableCounters {
     pub orphan_forks: u64,
     /// Rows deduced from records, because no fork was seen.
     pub deduced: u64,
+    /// Rows that a repair found in another container than `/proc` shows.
+    pub contradicted: u64,
 }
 
 /// Sizes.

@@ -86,6 +86,11 @@ impl Standing {
         health: false,
     };
 
+    /// Is it a container's own, or the host's and no runtime at work?
+    pub(crate) fn is_settled(self) -> bool {
+        matches!(self.role, Role::Host { .. } | Role::Contained(..))
+    }
+
     /// What a child is at its fork. `named` says that it gave itself the name of a runtime's clone (`runc:[2:INIT]`): only
     /// asked of a child of a runtime, where nothing of the container has run yet.
     pub fn of_child(self, named: bool) -> Self {

@@ -41,6 +41,7 @@ impl Table {
                 _ => known.start_ns.abs_diff(seed.start_ns) <= super::PROC_SLACK_NS,
             };
             if same {
+                let mut contradicted = false;
                 // The same process: take what is fresher, keep what only we know.
                 known.threads = seed.threads;
                 let changed = known
@@ -53,10 +54,19 @@ impl Table {
                     known.epochs[index].standing = Some(seed.standing);
                 } else if let Some(last) = known.epochs.last_mut() {
                     last.image.get_or_insert(seed.image);
-                    last.standing.get_or_insert(seed.standing);
+                    let told = last.standing.get_or_insert(seed.standing);
+                    // It inherited from a row that was wrong. What a runtime does is not told by its cgroup.
+                    contradicted = told.is_settled()
+                        && seed.standing.is_settled()
+                        && told.role.actor().map(|(key, _)| key)
+                            != seed.standing.role.actor().map(|(key, _)| key);
+                    if contradicted {
+                        *told = seed.standing;
+                    }
                 }
                 known.checked = overruns;
                 known.proved_ns = seed.read_ns;
+                self.counters.contradicted += u64::from(contradicted);
                 return row;
             }
             known.end_ns = seed.start_ns.max(1);
@@ -186,10 +196,31 @@ impl Table {
                 .held
                 .pop_front()
                 .or_else(|| self.dead.pop_front().map(|(row, _)| row));
-            if let Some(row) = row {
-                self.counters.dropped_early += 1;
-                self.forget(row);
+            match row {
+                Some(row) => {
+                    self.counters.dropped_early += 1;
+                    self.forget(row);
+                }
+                None => self.forget_oldest(),
             }
+        }
+    }
+
+    /// The table is full of processes that live, or of which nobody says that they ended (without the connector): those that
+    /// did nothing for longest go, a sixteenth of all at once. `/proc` answers for one that comes back.
+    fn forget_oldest(&mut self) {
+        let mut all: Vec<(u64, Row)> = self
+            .by_pid
+            .values()
+            .filter_map(|row| Some((self.get(*row)?.epochs.last()?.start_ns, *row)))
+            .collect();
+        let many = (all.len() / 16).max(1);
+        if all.len() > many {
+            all.select_nth_unstable_by_key(many - 1, |(seen, _)| *seen);
+        }
+        for (_, row) in all.into_iter().take(many) {
+            self.counters.dropped_early += 1;
+            self.forget(row);
         }
     }
 

@@ -246,6 +246,28 @@ fn a_full_table_forgets_the_dead_first_and_stays_right() {
 }
 
 #[test]
+fn a_table_full_of_the_living_is_bounded_and_knows_the_latest() {
+    // With the connector, of processes that live; without it, of processes of which nobody says that they ended.
+    let mut with = with_container();
+    let mut without = table();
+    for n in 0..5000u32 {
+        let (pid, ms) = (1000 + n, 200 + u64::from(n));
+        with.fork(ms * MS, 20, pid);
+        without.deduce(pid, 1, None, at(ms));
+    }
+    for mut table in [with, without] {
+        let counters = table.counters();
+        assert!(
+            counters.rows <= 1000 && counters.dropped_early >= 4000,
+            "{counters:?}"
+        );
+        let latest = table.find(5999, at(5199), None).unwrap().row;
+        assert!(table.standing(latest, 0).is_some());
+        assert!(table.find(1000, at(200), None).is_none());
+    }
+}
+
+#[test]
 fn executing_in_a_loop_is_bounded() {
     let mut t = with_container();
     for n in 0..500 {
