@@ -338,6 +338,22 @@ fn auditd_rules_are_evaluated_on_single_records() {
         "two records are not one"
     );
     assert!(fires("type: EXECVE\n    container.name: openclaw-gateway"));
+
+    // Around an operation of a ring the record is of another call than the activity.
+    let ring = call("openat").with(|a| {
+        let call = a.syscall.as_mut().unwrap();
+        (call.arch, call.within) = ("io_uring".into(), Some("io_uring_enter".into()));
+        a.event.push(
+            collector::RecordType::SYSCALL,
+            b"arch=c000003e syscall=426 success=yes a0=4 exe=\"/bin/ring\" key=\"k\"",
+        );
+    });
+    let around = sigma(
+        "service: auditd",
+        "type: SYSCALL\n    SYSCALL: io_uring_enter",
+    );
+    let mut detector = with_rule(&around).unwrap();
+    assert_eq!(evaluate(&mut detector, &ring).len(), 1);
 }
 
 fn problems(text: &str) -> Vec<String> {
