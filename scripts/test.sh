@@ -212,6 +212,7 @@ build_attacker() {
     as_builder env RUSTFLAGS='-C target-feature=+crt-static' \
         cargo build --locked -p attacker --target "$TARGET_TRIPLE" --target-dir "$target"
     as_builder cc -O1 -static -o "$folder/attacker-mount-setattr" tests/support/attacker/mount_setattr.c
+    as_builder cc -O1 -static -o "$folder/attacker-raw" tests/support/attacker/raw.c
     export SYSCALL_MONITOR_ATTACKER=$folder
 }
 

@@ -17,6 +17,7 @@ mod forged;
 mod gateway;
 mod guards;
 mod health;
+mod hidden;
 mod history;
 mod hold;
 mod ladder;

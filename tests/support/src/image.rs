@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// Builds and imports the image once a test run, and gives its name.
 ///
-/// The attacker is taken from `SYSCALL_MONITOR_ATTACKER` (a folder with `attacker` and `attacker-mount-setattr`, as
+/// The attacker is taken from `SYSCALL_MONITOR_ATTACKER` (a folder with `attacker`, `attacker-mount-setattr` and `attacker-raw`, as
 /// `scripts/test.sh` builds them), else it is built here.
 ///
 /// # Panics
@@ -34,7 +34,7 @@ pub fn build() -> &'static str {
     IMAGE
 }
 
-/// Builds the attacker, statically linked, and the one call of it that is in C. Gives the folder that holds both.
+/// Builds the attacker, statically linked, and what of it is in C. Gives the folder that holds all.
 pub(crate) fn build_attacker() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR")
@@ -60,14 +60,19 @@ pub(crate) fn build_attacker() -> PathBuf {
     )
     .expect_ok();
     let folder = target.join(TARGET).join("debug");
-    run(
-        Command::new("cc")
-            .args(["-O1", "-static", "-o"])
-            .arg(folder.join("attacker-mount-setattr"))
-            .arg(here.join("attacker/mount_setattr.c")),
-        LIMIT,
-    )
-    .expect_ok();
+    for (program, source) in [
+        ("attacker-mount-setattr", "attacker/mount_setattr.c"),
+        ("attacker-raw", "attacker/raw.c"),
+    ] {
+        run(
+            Command::new("cc")
+                .args(["-O1", "-static", "-o"])
+                .arg(folder.join(program))
+                .arg(here.join(source)),
+            LIMIT,
+        )
+        .expect_ok();
+    }
     folder
 }
 
@@ -91,7 +96,7 @@ fn import(programs: &Path) {
             .unwrap_or_else(|e| panic!("cannot make {}: {e}", folder.display()));
     }
     copy(Path::new("/bin/busybox"), &root.join("bin/busybox"));
-    for program in ["attacker", "attacker-mount-setattr"] {
+    for program in ["attacker", "attacker-mount-setattr", "attacker-raw"] {
         copy(&programs.join(program), &root.join("bin").join(program));
     }
     let applets = run(Command::new("/bin/busybox").arg("--list"), LIMIT).expect_ok();
