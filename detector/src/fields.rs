@@ -49,6 +49,7 @@ pub const OURS: &[&str] = &[
     "path.path",
     "path.host",
     "path.undeclared_host",
+    "path.kind",
     "path.nametype",
     "open.write",
     "socket.domain",

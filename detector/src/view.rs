@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use enricher::activity::{Activity, Category, PathInfo, Phase, Source};
+use enricher::paths::behind_root;
 use rsigma_eval::{Event, EventValue};
 use serde_json::Value;
 
@@ -192,6 +193,7 @@ impl<'a> ActivityView<'a> {
             "path.undeclared_host" => {
                 self.paths(|p| p.host_path.as_deref().filter(|_| p.undeclared))
             }
+            "path.kind" => self.paths(|p| p.mode.and_then(file_kind)),
             "path.nametype" => self.paths(|p| nonempty(&p.nametype)),
             "open.write" => Some(EventValue::Bool(self.changes_file())),
             "socket.domain" => calls::socket_family(activity).map(str_value),
@@ -335,31 +337,18 @@ fn nonempty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What of a path lies behind `/proc/PID/root`, however often. Which process that is, is not asked: in a container its root is
-/// the container's, and else the file's device says another mount.
-fn behind_root(path: &str) -> Option<&str> {
-    let mut found = None;
-    let mut rest = path;
-    while let Some(inside) = rest.strip_prefix("/proc/") {
-        let Some((process, mut inner)) = inside.split_once('/') else {
-            break;
-        };
-        let number = process.bytes().all(|b| b.is_ascii_digit());
-        if !(number || matches!(process, "self" | "thread-self")) {
-            break;
-        }
-        if let Some(task) = inner.strip_prefix("task/") {
-            inner = task.split_once('/').map_or("", |(_, inner)| inner);
-        }
-        match inner.strip_prefix("root") {
-            Some(behind) if behind.starts_with('/') => {
-                rest = behind;
-                found = Some(behind);
-            }
-            _ => break,
-        }
-    }
-    found
+/// Kind of a file by its mode, `include/uapi/linux/stat.h`.
+fn file_kind(mode: u32) -> Option<&'static str> {
+    Some(match mode & 0o170_000 {
+        0o100_000 => "file",
+        0o040_000 => "directory",
+        0o120_000 => "symlink",
+        0o020_000 => "char",
+        0o060_000 => "block",
+        0o010_000 => "fifo",
+        0o140_000 => "socket",
+        _ => return None,
+    })
 }
 
 fn basename(path: &str) -> &str {
@@ -397,29 +386,5 @@ fn source_name(source: Source) -> &'static str {
         Source::Lineage => "lineage",
         Source::Proc => "proc",
         Source::None => "none",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::behind_root;
-
-    #[test]
-    fn a_path_through_a_process_is_the_path_behind_it() {
-        for (path, behind) in [
-            ("/proc/self/root/etc/passwd", Some("/etc/passwd")),
-            (
-                "/proc/1/root/proc/sysrq-trigger",
-                Some("/proc/sysrq-trigger"),
-            ),
-            ("/proc/7/task/8/root/proc/thread-self/root/x", Some("/x")),
-            ("/proc/self/root", None),
-            ("/proc/self/rootfs/x", None),
-            ("/proc/sys/root/x", None),
-            ("/etc/proc/self/root/x", None),
-            ("/proc/self", None),
-        ] {
-            assert_eq!(behind_root(path), behind, "{path}");
-        }
     }
 }

@@ -456,3 +456,32 @@ fn hostile_text_breaks_nothing() {
         evaluate(&mut detector, &shell(text));
     }
 }
+
+/// The filter that docs/fields.md shows, as it stands there.
+#[test]
+fn the_documents_exception_for_bubblewrap_covers_that_agent_and_program_alone() {
+    let document = include_str!("../../docs/fields.md");
+    let text: Vec<&str> = document
+        .lines()
+        .skip_while(|line| !line.starts_with("An exception is a filter"))
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("    "))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("filter.yml"), text.join("\n")).unwrap();
+    let mut all = packs(&["common"]);
+    all.push(Pack {
+        name: "common".into(),
+        dir: dir.path().into(),
+    });
+    let mut detector = Detector::load(&all, Options::default()).unwrap();
+    let mut fires = |exe: &str, name: &str| {
+        let act = call("mount")
+            .exe(exe)
+            .container(|c| c.name = Some(name.into()));
+        !evaluate(&mut detector, &act).is_empty()
+    };
+    assert!(!fires("/usr/bin/bwrap", "builder-agent"));
+    assert!(fires("/tmp/bwrap", "builder-agent"), "a renamed binary");
+    assert!(fires("/usr/bin/bwrap", "openclaw-gateway"));
+}

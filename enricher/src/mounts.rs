@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::container::Profile;
 use crate::glob;
 use crate::mountinfo::{self, is_below};
+use crate::paths;
 use crate::profile::ProfileTable;
 
 /// One mount point of a container, joined with the host.
@@ -190,7 +191,16 @@ impl MountTable {
     ///
     /// `dev` is the device of the file as the kernel recorded it. Where it contradicts the mount that the name leads to, a
     /// symbolic link led somewhere else: then the only undeclared mount with that device answers, if there is just one.
+    ///
+    /// A path behind the root of a process (`/proc/self/root/data/a`) is taken without it, where the device says that the file
+    /// lies on the mount which that leads to: so the file is told also when the process is gone.
     pub fn host_path(&self, path: &str, dev: Option<(u32, u32)>) -> Option<(String, bool)> {
+        let path = paths::behind_root(path)
+            .filter(|behind| {
+                let point = self.covering(behind);
+                point.is_some_and(|p| p.dev != (0, 0) && Some(p.dev) == dev)
+            })
+            .unwrap_or(path);
         let point = self.covering(path)?;
         let here = point
             .host

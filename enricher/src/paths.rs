@@ -58,6 +58,33 @@ pub fn normal(path: &str) -> String {
     out
 }
 
+/// What of a path lies behind `/proc/PID/root`, however often. Which process that is, is not asked: in a container its root is
+/// the container's, and else the file's device says another mount.
+pub fn behind_root(path: &str) -> Option<&str> {
+    let mut found = None;
+    let mut rest = path;
+    while let Some(inside) = rest.strip_prefix("/proc/") {
+        let Some((process, mut inner)) = inside.split_once('/') else {
+            break;
+        };
+        let number = process.bytes().all(|b| b.is_ascii_digit());
+        if !(number || matches!(process, "self" | "thread-self")) {
+            break;
+        }
+        if let Some(task) = inner.strip_prefix("task/") {
+            inner = task.split_once('/').map_or("", |(_, inner)| inner);
+        }
+        match inner.strip_prefix("root") {
+            Some(behind) if behind.starts_with('/') => {
+                rest = behind;
+                found = Some(behind);
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +119,25 @@ mod tests {
             (Some("/tmp"), "a..b", None),
         ] {
             assert_eq!(unfolded(base, name).as_deref(), wanted, "{base:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_path_through_a_process_is_the_path_behind_it() {
+        for (path, behind) in [
+            ("/proc/self/root/etc/passwd", Some("/etc/passwd")),
+            (
+                "/proc/1/root/proc/sysrq-trigger",
+                Some("/proc/sysrq-trigger"),
+            ),
+            ("/proc/7/task/8/root/proc/thread-self/root/x", Some("/x")),
+            ("/proc/self/root", None),
+            ("/proc/self/rootfs/x", None),
+            ("/proc/sys/root/x", None),
+            ("/etc/proc/self/root/x", None),
+            ("/proc/self", None),
+        ] {
+            assert_eq!(behind_root(path), behind, "{path}");
         }
     }
 

@@ -39,6 +39,11 @@ fn socketcall(number: u64) -> Act {
     call_i386("socketcall").args([RUBBISH | number, 0xffc0_0000, 0, 0])
 }
 
+/// Mode of every file of it.
+fn kind(act: Act, mode: u32) -> Act {
+    act.with(|a| a.paths.iter_mut().for_each(|p| p.mode = Some(mode)))
+}
+
 fn exec_with_capabilities(exe: &str, permitted: &str) -> Act {
     exec(exe, exe).with(|a| {
         let record = format!(
@@ -362,16 +367,22 @@ pub fn kernel_cases() -> Vec<Case> {
         (
             "common/procfs-other-name",
             vec![
-                open_write("/tmp/link"),
-                open_write("/dev/shm/x").refused("EROFS"),
+                kind(open_write("/tmp/link"), 0o100_644),
+                kind(open_write("/dev/shm/x"), 0o100_600).refused("EROFS"),
             ],
             vec![
-                open_write("/proc/self/uid_map"),
-                open_write("/srv/root/proc/self/comm"),
-                open_read("/tmp/link").key("sm-proc"),
-                open_write("/tmp/file").key("sm-hostfs"),
+                kind(open_write("/proc/self/uid_map"), 0o100_644),
+                kind(open_write("/srv/root/proc/self/comm"), 0o100_644),
+                kind(open_read("/tmp/link").key("sm-proc"), 0o100_644),
+                kind(open_write("/tmp/file").key("sm-hostfs"), 0o100_644),
+                kind(
+                    open_write("/data/file").host_path("/data/file", "/srv/file", false),
+                    0o100_644,
+                ),
+                // A terminal whose number is procfs's minor one.
+                kind(open_write("/dev/pts/57"), 0o020_620),
                 // Relative to a handle that the record does not resolve.
-                open_write("self/uid_map"),
+                kind(open_write("self/uid_map"), 0o100_644),
             ],
         ),
         (

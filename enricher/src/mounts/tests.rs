@@ -236,6 +236,38 @@ fn host_paths_end_at_mounts_of_the_container() {
 }
 
 #[test]
+fn a_path_behind_the_root_of_a_process_is_the_file_there() {
+    let mounts = format!("{}{}", bind("/srv/x", "/data"), bind("/srv/y", "/more"));
+    let mut t = table(&mounts);
+    t.declare(
+        ID,
+        None,
+        true,
+        &Policy {
+            profiles: &ProfileTable::builtin(),
+            expected: &[],
+        },
+    );
+    // Two mounts have that device: without the name nothing would tell which.
+    for path in [
+        "/proc/self/root/more/a",
+        "/proc/17/root/more/a",
+        "/proc/1/task/1/root/proc/self/root/more/a",
+    ] {
+        assert_eq!(
+            t.host_path(path, Some((254, 0))),
+            Some(("/srv/y/a".into(), true)),
+            "{path}"
+        );
+    }
+    assert_eq!(t.host_path("/proc/self/root/more/a", Some((0, 39))), None);
+    assert_eq!(
+        t.host_path("/proc/self/rooted/more/a", Some((254, 0))),
+        None
+    );
+}
+
+#[test]
 fn the_hosts_own_proc_is_undeclared() {
     assert_eq!(
         undeclared(
