@@ -59,15 +59,17 @@ impl<'a> RecordView<'a> {
         }
     }
 
-    /// Number and name of the call: rules in the wild use either.
+    /// Number and name of the call: rules in the wild use either. Around an operation of a ring the record is of the call that
+    /// was made meanwhile.
     fn syscall(&self) -> Option<EventValue<'_>> {
         let number = EventValue::Str(self.text("syscall")?);
         match self.activity.activity.syscall.as_ref() {
             Some(call) => {
-                let meant = calls::name(call);
-                let names = [meant, &call.name]
-                    .into_iter()
-                    .take(1 + usize::from(meant != call.name));
+                let within = call.within.as_deref();
+                let own = within.filter(|_| self.record.kind == RecordType::SYSCALL);
+                let meant = own.unwrap_or_else(|| calls::name(call));
+                let also = own.is_none() && meant != call.name;
+                let names = [meant, &call.name].into_iter().take(1 + usize::from(also));
                 Some(EventValue::Array(
                     [number]
                         .into_iter()

@@ -238,6 +238,7 @@ prop_compose! {
             if let Some(call) = &mut a.syscall {
                 call.success = success;
                 if several {
+                    call.within = Some("io_uring_enter".into());
                     call.operations = vec![call.name.clone(), "mount".into(), "openat".into()];
                 }
                 if i386 {
