@@ -149,8 +149,8 @@ struct State {
     evidence: evidence::Work,
     /// Number of the last alert whose messages are in the outbox, while the mark in the store is behind it.
     told_up_to: Option<u64>,
-    /// Alerts of which more is known than was told.
-    to_edit: std::collections::BTreeSet<u64>,
+    /// Alerts that matched more often than was told, and how often.
+    to_edit: BTreeMap<u64, u64>,
     /// Messages that were edited a short time ago.
     edited: HashMap<u64, Instant>,
     /// The trust hook runs.

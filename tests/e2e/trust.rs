@@ -10,7 +10,7 @@ use crate::{PATIENCE, gateway, world};
 /// High alerts about two rules: 100, 80, 60.
 const DEEDS: [&str; 2] = [
     "echo aWQgPi9kZXYvbnVsbAo= | base64 -d | sh",
-    "cp /bin/true /tmp/x; /tmp/x",
+    "cp /bin/busybox /tmp/busybox; /tmp/busybox true",
 ];
 
 fn do_all(container: &Container) {

@@ -120,7 +120,7 @@ impl Responder {
                 continue;
             };
             alert.count = count;
-            self.state.to_edit.insert(alert.id);
+            self.state.to_edit.insert(alert.id, count);
             if let Ok(body) = serde_json::to_vec(&alert)
                 && let Err(e) = self
                     .parts
@@ -141,20 +141,20 @@ impl Responder {
         let due: Vec<u64> = self
             .state
             .to_edit
-            .iter()
+            .keys()
             .copied()
             .filter(|id| !self.state.edited.contains_key(id))
             .collect();
         for id in due {
-            self.state.to_edit.remove(&id);
+            let count = self.state.to_edit.remove(&id).unwrap_or(1);
             self.state.edited.insert(id, now);
-            if let Err(e) = self.edit_one(id) {
+            if let Err(e) = self.edit_one(id, count) {
                 tracing::warn!("the message about A-{id} was not edited: {e:#}");
             }
         }
     }
 
-    fn edit_one(&mut self, id: u64) -> anyhow::Result<()> {
+    fn edit_one(&mut self, id: u64, count: u64) -> anyhow::Result<()> {
         if self.parts.dry_run {
             return Ok(());
         }
@@ -165,7 +165,9 @@ impl Responder {
         ) else {
             return Ok(());
         };
-        let alert: Alert = serde_json::from_slice(&alert.body)?;
+        let mut alert: Alert = serde_json::from_slice(&alert.body)?;
+        // The row may not have it yet: an amendment is written with the next commit.
+        alert.count = alert.count.max(count);
         let decision: actions::Decision = serde_json::from_slice(&decision.body)?;
         let mut message = Message::from_alert(&alert, &decision).on_host(&self.parts.host);
         message.buttons = self.buttons_again(&alert, &decision);
