@@ -275,3 +275,76 @@ async fn the_system_log_is_told_over_each_of_its_ways() {
     let gone = new(format!("unix:{}", dir.path().join("gone").display()));
     assert_eq!(said(&gone.deliver(&message(), false).await), "later");
 }
+
+#[tokio::test]
+async fn mail_goes_over_tls_to_a_server_that_is_trusted_and_to_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    for trusted in [false, true] {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let (cert, key) = (certificate.clone(), key.clone());
+        let server = std::thread::spawn(move || smtp::over_tls(port, &cert, &key));
+        let channel = Email::new(EmailOptions {
+            server: "localhost".into(),
+            port: Some(port),
+            encryption: Encryption::Tls,
+            from: "monitor@example.invalid".into(),
+            to: vec!["root@example.invalid".into()],
+            certificate: trusted.then(|| std::fs::read(&certificate).unwrap()),
+            ..EmailOptions::default()
+        })
+        .unwrap();
+        let mut outcome = channel.deliver(&message(), false).await;
+        // The server may not listen yet.
+        for _ in 0..100 {
+            if !format!("{outcome:?}")
+                .to_lowercase()
+                .contains("refused (os")
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            outcome = channel.deliver(&message(), false).await;
+        }
+        let letter = server.join().unwrap();
+        match trusted {
+            true => {
+                assert_eq!(said(&outcome), "accepted", "{outcome:?}");
+                assert!(letter.unwrap().unwrap().contains("A-7: A title"));
+            }
+            false => {
+                assert_eq!(said(&outcome), "later", "{outcome:?}");
+                assert!(letter.is_none(), "{letter:?}");
+            }
+        }
+    }
+}

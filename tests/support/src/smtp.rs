@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,14 +69,47 @@ impl Smtp {
     }
 }
 
+/// One conversation over TLS from its start, by `openssl s_server` with this certificate and key; gives the letter, if one came.
+///
+/// # Panics
+/// When openssl cannot be started.
+pub fn over_tls(port: u16, certificate: &Path, key: &Path) -> Option<Result<String, String>> {
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-quiet", "-naccept", "1", "-accept"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("-cert")
+        .arg(certificate)
+        .arg("-key")
+        .arg(key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start openssl: {e}"));
+    let letter = match (server.stdout.take(), server.stdin.take()) {
+        (Some(said), Some(answers)) => converse(BufReader::new(said), answers, "250 Ok"),
+        _ => None,
+    };
+    let _ = server.kill();
+    let _ = server.wait();
+    letter
+}
+
 /// One conversation; gives the letter.
 fn serve(stream: &TcpStream, said: &str) -> Option<Result<String, String>> {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .ok()?;
-    let mut out = stream.try_clone().ok()?;
-    let mut lines = BufReader::new(stream);
-    let mut say = |text: &str| write!(out, "{text}\r\n").ok();
+    let out = stream.try_clone().ok()?;
+    converse(BufReader::new(stream), out, said)
+}
+
+fn converse(
+    mut lines: impl BufRead,
+    mut out: impl Write,
+    said: &str,
+) -> Option<Result<String, String>> {
+    let mut say = |text: &str| write!(out, "{text}\r\n").and_then(|()| out.flush()).ok();
     say("220 fake ESMTP")?;
     let mut letter = None;
     loop {
