@@ -75,6 +75,8 @@ impl Engine {
             daemon.wait().unwrap();
         }
         let _ = std::fs::remove_file(self.at("pid"));
+        // Where nobody reaps orphans the dead containerd is taken for a living one.
+        let _ = std::fs::remove_file(self.at("exec/containerd/containerd.pid"));
     }
 
     fn docker(&self, args: &[&str]) -> Output {

@@ -38,7 +38,12 @@ fn an_exemption_holds_for_the_image_that_root_named_and_for_no_other() {
         ))
         .start();
     let start = |name: &str, image: &str| {
-        let container = world.docker.container(name, image).dangerous().start();
+        let container = world
+            .docker
+            .container(name, image)
+            .dangerous()
+            .options(&["--label=syscall-monitor.profile=openclaw"])
+            .start();
         settled(&world, &container);
         container
     };

@@ -67,6 +67,7 @@ fn a_hung_docker_holds_up_neither_freeze_nor_alerts_nor_the_history() {
         .docker
         .container("openclaw-second", image::build())
         .dangerous()
+        .options(&["--label=syscall-monitor.profile=openclaw"])
         .start();
     settled(&world, &second);
     // Every question and every order hangs from here on.
