@@ -192,7 +192,12 @@ pub fn release(config: &Config, what: &str) -> anyhow::Result<Value> {
         );
     }
     let engine = Engine::connect(&config.docker.socket.display().to_string(), DOCKER_LIMIT)?;
-    let mut report = runtime()?.block_on(engine.release(&q));
+    let runtime = runtime()?;
+    let mut report = runtime.block_on(engine.release(&q));
+    if report.adrift {
+        freeze::freeze_as_docker(&q.target)?;
+        report = runtime.block_on(engine.release(&q));
+    }
     if report.complete && !report.gone && q.level.freezes() {
         match freeze::thaw(&q.target) {
             Ok(_) => {

@@ -398,6 +398,7 @@ impl Engine {
                     Ok(now) if !is_paused(&now) => report.said.push("not paused any more".into()),
                     _ => {
                         report.complete = false;
+                        report.adrift = failure.status().is_some();
                         report.said.push(format!("not unpaused: {failure}"));
                     }
                 },

@@ -391,6 +391,38 @@ async fn an_unpause_from_outside_does_not_let_it_run_on_a_hybrid_host() {
     assert_eq!(container.counts(), before);
 }
 
+#[tokio::test]
+async fn a_container_whose_own_file_was_thawed_behind_docker_is_released_all_the_same() {
+    if !wanted() {
+        return;
+    }
+    let container = Counting::start(&[]);
+    let target = container.target();
+    let frozen = freeze::freeze(&target).unwrap();
+    if frozen.how != How::Hybrid {
+        println!("skipped: this host is not hybrid");
+        return;
+    }
+    engine().pause(&container.id).await.unwrap();
+    freeze::thaw(&target).unwrap();
+    let quarantine = Quarantine::by_hand(
+        &enricher::Container::from_id(&container.id),
+        "test",
+        target.clone(),
+        Some(&frozen),
+        0,
+    );
+    // Docker says paused, and cannot unpause what its runtime finds running.
+    let report = engine().release(&quarantine).await;
+    assert!(report.adrift && !report.complete, "{report:?}");
+    freeze::freeze_as_docker(&target).unwrap();
+    let report = engine().release(&quarantine).await;
+    assert!(report.complete, "{report:?}");
+    freeze::thaw(&target).unwrap();
+    assert_eq!(container.status(), "running");
+    container.wait_progress();
+}
+
 /// What `docker inspect` says, without what differs by itself.
 fn comparable(mut inspect: Value) -> Value {
     fn strip(value: &mut Value) {

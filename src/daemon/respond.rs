@@ -137,6 +137,8 @@ struct State {
     releasing: HashMap<String, Reply>,
     /// Releases for which the container was thawed before Docker answered.
     thawed_first: std::collections::HashSet<String>,
+    /// Releases for which the container was frozen by Docker's own file again, so that Docker can unpause it.
+    paused_anew: std::collections::HashSet<String>,
     losses: Losses,
     last_loss_message: Option<Instant>,
     last_trust_tick: Option<Instant>,
@@ -583,9 +585,10 @@ impl Responder {
         mut report: actions::courier::wire::ReleaseReport,
         now: u64,
     ) -> Result<(), String> {
-        if self.thaw_first(key, &report) {
+        if self.thaw_first(key, &report) || self.pause_anew(key, &report) {
             return Ok(());
         }
+        self.state.paused_anew.remove(key);
         if report.complete {
             let target = self
                 .parts
@@ -646,6 +649,26 @@ impl Responder {
         drop_stops(&q.target);
         tracing::info!("{} was thawed first, since Docker did not answer", q.name);
         self.state.thawed_first.insert(key.to_owned());
+        self.parts.link.ask(ToCourier::Release {
+            quarantine: Box::new(q.clone()),
+        })
+    }
+
+    /// Docker says paused and cannot unpause: its own file was thawed, by us or by somebody else. It is frozen by that file again,
+    /// and Docker is asked once more.
+    fn pause_anew(&mut self, key: &str, report: &actions::courier::wire::ReleaseReport) -> bool {
+        if !report.adrift || self.state.paused_anew.contains(key) {
+            return false;
+        }
+        let found = self.parts.quarantines.list().find(|q| q.key() == key);
+        let Some(q) = found.filter(|q| q.stands()) else {
+            return false;
+        };
+        if let Err(e) = freeze::freeze_as_docker(&q.target) {
+            tracing::error!("{e}");
+            return false;
+        }
+        self.state.paused_anew.insert(key.to_owned());
         self.parts.link.ask(ToCourier::Release {
             quarantine: Box::new(q.clone()),
         })

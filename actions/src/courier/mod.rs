@@ -302,6 +302,7 @@ async fn serve(request: ToCourier, options: &CourierOptions) -> Option<FromCouri
                 complete: false,
                 unanswered: matches!(failure, PauseFailure::TimedOut { .. }),
                 gone: false,
+                adrift: false,
             });
             FromCourier::Released {
                 key: quarantine.key(),

@@ -141,6 +141,9 @@ pub struct ReleaseReport {
     /// Docker did not answer in time, and nothing was changed.
     #[serde(default)]
     pub unanswered: bool,
+    /// Docker holds it paused and cannot unpause it, since the runtime finds it running: somebody thawed Docker's own file.
+    #[serde(default)]
+    pub adrift: bool,
 }
 
 /// What Docker says of a container.

@@ -187,6 +187,26 @@ pub fn thaw(target: &FreezeTarget) -> Result<bool, FreezeError> {
     Ok(thawed)
 }
 
+/// Freezes by the file that Docker's runtime uses (v1 freezer where there is one), whatever else holds the container. Docker can only
+/// unpause what its runtime finds frozen; a release that finds it otherwise asks again after this.
+///
+/// # Errors
+/// As [`thaw`], and [`FreezeError::Gone`].
+pub fn freeze_as_docker(target: &FreezeTarget) -> Result<(), FreezeError> {
+    let (how, dir) = match (&target.cgroup_freezer, &target.cgroup_v2) {
+        (Some(dir), _) => (How::V1, dir),
+        (None, Some(dir)) => (How::V2, dir),
+        (None, None) => return Err(FreezeError::NoCgroup(target.container_id.clone())),
+    };
+    let place = cgroup::Place {
+        how,
+        dir: own_part(&target.container_id, dir)?.to_owned(),
+    };
+    place.write(true)?;
+    place.wait(true, Instant::now() + SETTLE)?;
+    Ok(())
+}
+
 /// Host pids of all its processes, sorted.
 ///
 /// # Errors

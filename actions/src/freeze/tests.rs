@@ -215,3 +215,15 @@ fn a_directory_that_was_made_again_is_known_by_its_inode() {
 "
     );
 }
+
+#[test]
+fn docker_s_own_file_is_the_v1_freezer_where_there_is_one() {
+    let fake = Fake::new();
+    let (v2, v1) = (fake.v2(ID, true, false), fake.v1(ID, "THAWED\n"));
+    freeze_as_docker(&target(Some(v2.clone()), Some(v1.clone()))).unwrap();
+    assert_eq!(text(&v1, "freezer.state").trim(), "FROZEN");
+    assert_eq!(text(&v2, "cgroup.freeze").trim(), "0");
+    freeze_as_docker(&target(Some(v2.clone()), None)).unwrap();
+    assert_eq!(text(&v2, "cgroup.freeze").trim(), "1");
+    assert!(freeze_as_docker(&target(None, None)).is_err());
+}
