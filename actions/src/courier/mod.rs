@@ -5,7 +5,7 @@
 //! neither takes the other's; what finds no place waits. When [`WAITING`] requests are in the house no further one is read,
 //! so the sensor's bounded channel fills and its `try_send` says so. Everything is answered once: a task that runs into its
 //! limit answers with that. What takes a container off its networks, stops it, or brings it back goes one after the other for each
-//! container, in the order in which the sensor asked ([`turns`]).
+//! container, in the order in which the sensor asked (`turns`).
 
 pub mod hook;
 pub mod poll;
