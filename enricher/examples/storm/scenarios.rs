@@ -84,6 +84,9 @@ fn judge(name: &str, v: &Verdict, expected: &[(&str, u64)], goal: Goal) -> bool 
     let sure = format!("{:.3} %", v.sure());
     let fine = if goal == Goal::Told {
         println!("    wrong {wrong}, attributed {attributed}, certain {sure}");
+        for line in v.wrong.iter().filter(|l| l.contains("\ttrue\t")).take(5) {
+            println!("    wrong and certain: {line}");
+        }
         row(
             &format!("{name}: wrong and certain"),
             "0",

@@ -69,6 +69,8 @@ impl Enricher {
                 self.table.remember(row, index, told);
             }
         }
+        // Also before this call: the record of an exec goes on from there.
+        self.counters.contradictions += u64::from(self.table.agree(row, told));
         self.table.mark_checked(row, self.clock.now());
         if ppid != 0 {
             self.table.set_ppid(row, ppid);

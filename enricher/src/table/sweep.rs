@@ -41,7 +41,6 @@ impl Table {
                 _ => known.start_ns.abs_diff(seed.start_ns) <= super::PROC_SLACK_NS,
             };
             if same {
-                let mut contradicted = false;
                 // The same process: take what is fresher, keep what only we know.
                 known.threads = seed.threads;
                 let changed = known
@@ -54,18 +53,11 @@ impl Table {
                     known.epochs[index].standing = Some(seed.standing);
                 } else if let Some(last) = known.epochs.last_mut() {
                     last.image.get_or_insert(seed.image);
-                    let told = last.standing.get_or_insert(seed.standing);
-                    // It inherited from a row that was wrong. What a runtime does is not told by its cgroup.
-                    contradicted = told.is_settled()
-                        && seed.standing.is_settled()
-                        && told.role.actor().map(|(key, _)| key)
-                            != seed.standing.role.actor().map(|(key, _)| key);
-                    if contradicted {
-                        *told = seed.standing;
-                    }
+                    last.standing.get_or_insert(seed.standing);
                 }
                 known.checked = overruns;
                 known.proved_ns = seed.read_ns;
+                let contradicted = self.agree(row, seed.standing);
                 self.counters.contradicted += u64::from(contradicted);
                 return row;
             }
@@ -99,6 +91,26 @@ impl Table {
             named: false,
             settled: true,
         })
+    }
+
+    /// `/proc` says whose a process is: what it inherited from a row that was wrong is put right, in every epoch, since the record of
+    /// an exec that comes later goes on from the epoch before it. Was there such a thing? What a runtime does is not told by its cgroup.
+    pub(crate) fn agree(&mut self, row: Row, told: Standing) -> bool {
+        let container = |s: Standing| s.role.actor().map(|(key, _)| key);
+        let last = self.get(row).map_or(0, |i| i.epochs.len());
+        let mut contradicted = false;
+        for index in (0..last).filter(|_| told.is_settled()) {
+            let Some(known) = self.standing(row, index) else {
+                continue;
+            };
+            if known.is_settled() && container(known) != container(told) {
+                contradicted = true;
+                // What it did before it was looked at it may have done elsewhere.
+                let certain = told.certain && index + 1 == last;
+                self.remember(row, index, Standing { certain, ..told });
+            }
+        }
+        contradicted
     }
 
     /// Ties seeded rows to their parents, when all are in.

@@ -287,6 +287,33 @@ fn executing_in_a_loop_is_bounded() {
 }
 
 #[test]
+fn a_repair_amid_an_exec_puts_right_what_was_before_it_too() {
+    let mut t = with_container();
+    // What was lost: 20 ended, and a process of container 9 got its pid.
+    t.overrun();
+    t.fork(300 * MS, 20, 30);
+    t.exec(301 * MS, 30);
+    // The repair reads /proc before the record of the exec comes.
+    t.seed(Seed {
+        pid: 30,
+        ppid: 20,
+        threads: 1,
+        start_ns: 300 * MS,
+        read_ns: 302 * MS,
+        image: image("/bin/job", "job"),
+        standing: Standing {
+            role: Role::Contained(9, Phase::Running),
+            source: Source::Proc,
+            certain: true,
+            health: false,
+        },
+    });
+    let now = exec(&mut t, 30, 300, "/bin/job", "job");
+    assert_eq!(now.role, Role::Contained(9, Phase::Running));
+    assert_eq!(t.counters().contradicted, 1);
+}
+
+#[test]
 fn a_seeded_process_is_not_doubled_by_its_own_fork() {
     let mut t = table();
     let seed = |start_ns| Seed {
