@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 /// Folder of the exceptions below `state_dir`. It is a pack `common` beside those of `[rules] dirs`.
 pub const DIR: &str = "exceptions";
 
+/// So many files of an event are in its alert; of more the alert does not tell.
+const PATHS: usize = 16;
+
 /// The filter as YAML: the same rule, container, program, arguments, call and files.
 ///
 /// # Errors
@@ -59,10 +62,18 @@ pub fn filter(alert: &Alert) -> anyhow::Result<String> {
         .filter(|p| p.nametype != "PARENT" && !p.path.is_empty())
         .map(|p| p.path.as_str())
         .collect();
+    if alert.paths.len() >= PATHS {
+        bail!("its files were not all kept, so the case cannot be told from others");
+    }
+    if paths.is_empty() && !matches!(alert.syscall.as_str(), "execve" | "execveat") {
+        bail!(
+            "{} names no file, and an exception would be for every such call of this program, whatever it is made on; a filter by hand can say more (docs/fields.md)",
+            alert.syscall
+        );
+    }
     paths.sort_unstable();
     paths.dedup();
     add("path.path", paths)?;
-    // YAML 1.2 is a superset of JSON: no text of a container is ever YAML's own syntax.
     let filter = json!({
         "title": format!("Exception for {}", alert.short_id()),
         "description": format!("Made of {}: {}", alert.short_id(), alert.title),
@@ -72,7 +83,23 @@ pub fn filter(alert: &Alert) -> anyhow::Result<String> {
             "condition": "not selection",
         },
     });
-    Ok(format!("{filter:#}\n"))
+    Ok(ascii(&format!("{filter:#}\n")))
+}
+
+/// JSON as YAML reads it, so that no text of a container is ever YAML's own syntax. YAML takes no DEL, no C1 control character and no
+/// U+FFFE as it is (YAML 1.2.2, 5.1), so all that is not printable ASCII is escaped; what lies above U+FFFF with eight digits, for YAML
+/// knows no surrogates (5.7).
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match u32::from(c) {
+            0x7f => out.push_str("\\u007F"),
+            0..0x80 => out.push(c),
+            n @ 0x80..=0xffff => out.push_str(&format!("\\u{n:04X}")),
+            n => out.push_str(&format!("\\U{n:08X}")),
+        }
+    }
+    out
 }
 
 /// A value without Sigma's wildcards.
@@ -155,7 +182,12 @@ mod tests {
         let dir = rules.path().join("common/alerts");
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("a.yml"), RULE).unwrap();
-        let odd = ["curl", "https://x/*?\\ \"'\n: {}", "#"];
+        let odd = [
+            "curl",
+            "https://x/*?\\ \"'\n: {}",
+            "#",
+            "\u{7f}\u{80}\u{85}\u{9f}ä\u{202e}\u{fffe}\u{ffff}\u{f7ff}😀",
+        ];
         let case = exec("gateway", &odd);
         let alert = alerts(&mut detector(&[rules.path()]), &case).remove(0);
         write(state.path(), &alert).unwrap();
@@ -164,7 +196,11 @@ mod tests {
         assert!(alerts(&mut with, &case).is_empty());
         for other in [
             exec("gateway2", &odd),
-            exec("gateway", &["curl", "https://x/abc\\ \"'\n: {}", "#"]),
+            exec(
+                "gateway",
+                &["curl", "https://x/abc\\ \"'\n: {}", "#", odd[3]],
+            ),
+            exec("gateway", &odd[..3]),
             exec("gateway", &["curl"]),
         ] {
             assert_eq!(
@@ -199,6 +235,10 @@ mod tests {
             rule: "not-kept".into(),
             ..alert.clone()
         };
+        let no_object = Alert {
+            syscall: "ptrace".into(),
+            ..alert.clone()
+        };
         let long = Alert {
             container: Some(AlertContainer {
                 name: "a…".into(),
@@ -206,7 +246,7 @@ mod tests {
             }),
             ..alert
         };
-        for bad in [host, cut, redacted, no_rule, long] {
+        for bad in [host, cut, redacted, no_rule, no_object, long] {
             assert!(write(state.path(), &bad).is_err(), "{bad:?}");
         }
         assert!(!state.path().join("common").exists());

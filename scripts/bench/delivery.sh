@@ -39,7 +39,7 @@ cd "$REPO"
 export RUST_TEST_NOCAPTURE=1
 for scenario in "${WANTED[@]}"; do
     case $scenario in
-        hostile) cargo test --quiet --locked -p actions --test hostile ;;
+        hostile) cargo test --quiet --release --locked -p actions --test hostile ;;
         storm) scripts/test.sh --kernel --only a_storm_with_discord_down ;;
     esac
 done

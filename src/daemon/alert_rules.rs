@@ -1,9 +1,10 @@
 //! The alert rules as the sensor has them: read from the chosen packs, and warm before the first event.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use collector::{Event, EventId};
-use detector::{Detector, Pack};
+use detector::{Detector, LoadError, Pack};
 use enricher::activity::{
     Activity, Attribution, Category, PathInfo, Phase, Process, SocketInfo, SyscallInfo,
 };
@@ -32,18 +33,19 @@ pub fn load_warm(options: &Options) -> anyhow::Result<Detector> {
 }
 
 fn load(options: &Options) -> anyhow::Result<Detector> {
-    let mut packs = Vec::new();
-    // What `Except` wrote: filters, which only take away.
     let exceptions = options.config.exceptions_dir();
-    for dir in options.config.rules.dirs.iter().chain([&exceptions]) {
-        for name in pack_names(options) {
-            let dir = dir.join(&name).join("alerts");
-            if dir.is_dir() {
-                packs.push(Pack { name, dir });
-            }
+    let detector = match read(options, Some(&exceptions)) {
+        Ok(detector) => detector,
+        // A broken exception must not end the watch; that there are more alerts is the lesser evil. A broken rule is an error either way.
+        Err(problem) => {
+            let detector = read(options, None)?;
+            tracing::error!(
+                "the exceptions in {} are NOT in force: {problem}; mend or remove the file and start anew",
+                exceptions.display()
+            );
+            detector
         }
-    }
-    let detector = Detector::load(&packs, detector::Options::default())?;
+    };
     if detector.rules().is_empty() {
         let dirs: Vec<_> = options
             .config
@@ -58,6 +60,20 @@ fn load(options: &Options) -> anyhow::Result<Detector> {
         );
     }
     Ok(detector)
+}
+
+/// Reads the chosen packs, and the exceptions where they are wanted.
+fn read(options: &Options, exceptions: Option<&PathBuf>) -> Result<Detector, LoadError> {
+    let mut packs = Vec::new();
+    for dir in options.config.rules.dirs.iter().chain(exceptions) {
+        for name in pack_names(options) {
+            let dir = dir.join(&name).join("alerts");
+            if dir.is_dir() {
+                packs.push(Pack { name, dir });
+            }
+        }
+    }
+    Detector::load(&packs, detector::Options::default())
 }
 
 /// Calls that stand for their kind.
@@ -172,5 +188,35 @@ mod tests {
         );
         assert!(counters.new > 0, "the rules were not reached: {counters:?}");
         assert_eq!(counters.open, 0, "{counters:?}");
+    }
+
+    #[test]
+    fn a_broken_exception_is_left_out_and_a_broken_rule_is_an_error() {
+        let state = tempfile::tempdir().unwrap();
+        let rules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("audit-rules");
+        let mut config = crate::config::Config {
+            state_dir: state.path().to_owned(),
+            ..Default::default()
+        };
+        config.rules.dirs = vec![rules];
+        let dir = config.exceptions_dir().join("common/alerts");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("except-A-1.yml"), "filter: [").unwrap();
+        let mut options = Options {
+            config_file: None,
+            chosen: crate::config::Chosen::resolve(&[], &config),
+            config,
+            containers: vec![],
+            mode: crate::config::Mode::Auto,
+            dry_run: false,
+        };
+        assert!(!load(&options).unwrap().rules().is_empty());
+        // The same file as a rule of root's.
+        options
+            .config
+            .rules
+            .dirs
+            .push(options.config.exceptions_dir());
+        assert!(load(&options).is_err());
     }
 }

@@ -112,7 +112,12 @@ impl Responder {
         match verb {
             Verb::Keep => {
                 let q = self.frozen_for(issued)?;
-                Ok(format!("{} stays frozen", q.name))
+                let stays = if q.level.freezes() {
+                    "frozen"
+                } else {
+                    "off its networks"
+                };
+                Ok(format!("{} stays {stays}", q.name))
             }
             Verb::Evidence => {
                 let q = self.frozen_for(issued)?;
@@ -137,6 +142,10 @@ impl Responder {
             Verb::Release => {
                 let q = self.frozen_for(issued)?;
                 let (key, name) = (q.key(), q.name.clone());
+                // A second one would wait behind the first, and could release what was frozen anew in between.
+                if self.state.releasing.contains_key(&key) {
+                    return Ok(format!("{name} is being released already"));
+                }
                 self.release_for(alert, key);
                 Ok(format!("{name} is being released"))
             }

@@ -213,8 +213,10 @@ impl Responder {
             self.judge_trust(alert);
             if alert.response >= Response::AlertAndLog
                 && let Some(log) = &self.parts.log
+                && let Err(e) = log.alert(alert)
             {
-                log.alert(alert)?;
+                // People are told all the same.
+                tracing::error!("{e}");
             }
         }
         let count = tell(
